@@ -1,0 +1,162 @@
+"""Bytes ↔ messages: what a client's text means, and how the server's answers are written.
+
+Reading goes in steps, because the protocol fixes the order of the checks (chapter 1): `parse` raises 406 and nothing
+else; between it and the others the session checks the login (403); `read_system_request`, `read_room_message` and
+`read_transform` raise 400.
+
+msgspec's typed decoding skips what it is not asked for, and `msgspec.Raw` is not looked into: a number that is not
+finite, or half a surrogate pair, would pass in a part of `data` that the server never reads and break a client that
+does. So `parse` decodes every message whole (half a microsecond for a transform), and only then is it taken apart.
+What is relayed is the client's own bytes: no number is ever converted.
+
+Writing joins fragments: each entry of a payload is encoded once, however many messages hold it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import msgspec
+
+from ._errors import BadRequest, InvalidStructure
+from ._messages import LoginOptions, RoomMessage, SystemRequest, TransformData
+
+# Protocol, chapter 1.
+NESTING_LIMIT = 64
+USER_NAME_LIMIT = 32
+ROOM_NAME_LIMIT = 64
+# No double is as large as a number of 310 digits, and a shorter one always fits.
+_MAYBE_INFINITE = re.compile(r"[0-9]{309}")
+
+_T = TypeVar("_T")
+
+_decode_any = msgspec.json.Decoder().decode
+_decode_room_message = msgspec.json.Decoder(RoomMessage).decode
+_decode_transform = msgspec.json.Decoder(TransformData).decode
+_decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+encode = msgspec.json.encode
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The message as plain values. Raises InvalidStructure (406) where a rule for every message is broken."""
+    try:
+        tree = _decode_any(text)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # msgspec's, UnicodeError, and int()'s limit on digits are ValueErrors
+        raise InvalidStructure(f"not a JSON text that the protocol allows: {error}") from None
+    if type(tree) is not dict:
+        raise InvalidStructure(f"a message is a JSON object, not {_kind(tree)}")
+    # Two counts prove for nearly every message what a walk through it would find.
+    if text.count("{") + text.count("[") > NESTING_LIMIT or _MAYBE_INFINITE.search(text):
+        _check_tree(tree)
+    return tree
+
+
+def _kind(value: object) -> str:
+    names: dict[type, str] = {
+        list: "an array",
+        str: "a string",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "null")
+
+
+def _check_tree(tree: object) -> None:
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        inner: list[object] = []
+        for value in level:
+            if isinstance(value, dict | list):
+                if depth > NESTING_LIMIT:
+                    raise InvalidStructure(f"nesting is at most {NESTING_LIMIT} deep")
+                inner.extend(value.values() if isinstance(value, dict) else value)
+            elif isinstance(value, int):
+                try:
+                    float(value)
+                except OverflowError:
+                    raise InvalidStructure("a number is larger than any double") from None
+        level = inner
+
+
+def read_system_request(tree: dict[str, Any]) -> SystemRequest:
+    """Raises BadRequest (400)."""
+    return _converted(tree, SystemRequest, "")
+
+
+def read_login(options: dict[str, Any]) -> tuple[str, str]:
+    """User and password. Raises BadRequest (400)."""
+    login: LoginOptions = _converted(options, LoginOptions, "options: ")
+    check_name(login["user"], USER_NAME_LIMIT, "user")
+    return login["user"], login["pass"]
+
+
+def _converted(value: object, kind: type[_T], where: str) -> _T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{where}{error}") from None
+
+
+def read_room_message(text: str) -> RoomMessage:
+    """Raises BadRequest (400). The room's name is not checked here: one that the user is in has been."""
+    try:
+        return _decode_room_message(text)
+    except msgspec.ValidationError as error:
+        raise BadRequest(str(error)) from None
+
+
+def check_name(name: str, limit: int, what: str) -> None:
+    """Raises BadRequest (400) where `name` is not one that the protocol allows (chapter 1)."""
+    if not name:
+        raise BadRequest(f"a name of a {what} must not be empty")
+    if len(name) > limit:
+        raise BadRequest(f"a name of a {what} is at most {limit} characters long, not {len(name)}")
+    if not name.isprintable() and any(unicodedata.category(character) in ("Cc", "Cf") for character in name):
+        raise BadRequest(f"a name of a {what} holds no control or format characters")
+
+
+def read_transform(data: bytes) -> bytes:
+    """The `data` of a transform with its coordinates complete. Raises BadRequest (400) where one is of the wrong kind.
+
+    A client that sends all six gets its own bytes relayed.
+    """
+    try:
+        transform = _decode_transform(data)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"data: {error}") from None
+    for group in (transform.pos, transform.rot):
+        if not group or group.x is msgspec.UNSET or group.y is msgspec.UNSET or group.z is msgspec.UNSET:
+            return _completed(data)
+    return data
+
+
+def _completed(data: bytes) -> bytes:
+    parts: dict[str, Any] = dict(_decode_parts(data))
+    for group in ("pos", "rot"):
+        given = _decode_parts(parts[group]) if group in parts else {}
+        parts[group] = {"x": 0.0, "y": 0.0, "z": 0.0} | given
+    return encode(parts)
+
+
+def encode_entry(time: float, user: bytes, kind: bytes, data: bytes) -> bytes:
+    """One entry of a payload. All but `time` are JSON already."""
+    return b'{"time":%b,"user":%b,"type":%b,"data":%b}' % (encode(time), user, kind, data)
+
+
+def encode_payload(room: bytes, entries: Iterable[bytes]) -> bytes:
+    """A message of a room. `room` and the entries are JSON already."""
+    return b'{"info":"user","room":%b,"payload":[%b]}' % (room, b",".join(entries))
+
+
+def encode_answer(time: float, code: int, text: str, detail: dict[str, Any]) -> bytes:
+    """A system message (protocol, chapter 2)."""
+    info = "system" if code < 400 else "error"
+    return encode({"info": info, "response": {"time": time, "code": code, "msg": text, "detail": detail}})

@@ -1,0 +1,160 @@
+"""WebSocket frames as bytes (RFC 6455, section 5.2): those the server builds, and a meter for those it is sent.
+
+A frame from a server is not masked, so one frame is the same bytes for every recipient: `text_frame` builds it once
+and any number of connections write it.
+
+`FrameMeter` reads along with the frames of one client, header by header, before the WebSocket library sees them. The
+library counts characters of whole messages, so that empty fragments pass it without end, and it answers a broken
+frame by silence; the meter counts bytes and fragments and names the close code. It never looks into a payload.
+"""
+
+from __future__ import annotations
+
+from ._errors import FrameViolation
+
+# RFC 6455, section 5.2
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_FIN = 0x80
+_RESERVED_BITS = 0x70
+_MASKED = 0x80
+_MASK_BYTES = 4
+_LENGTH_IN_2_BYTES, _LENGTH_IN_8_BYTES = 126, 127
+# Section 5.5: a control frame carries at most 125 bytes.
+_CONTROL_LIMIT_BYTES = 125
+# Section 7.4.1
+PROTOCOL_ERROR, MESSAGE_TOO_BIG = 1002, 1009
+
+# A client that sends 64 KiB has no honest reason for pieces of fewer than 16 bytes, and each piece is kept by the
+# library as an object of its own: without a limit, empty ones would fill the memory.
+FRAGMENTS_LIMIT = 4096
+
+
+def _frame(opcode: int, payload: bytes) -> bytes:
+    length = len(payload)
+    if length < _LENGTH_IN_2_BYTES:
+        return bytes((_FIN | opcode, length)) + payload
+    if length < 1 << 16:
+        return bytes((_FIN | opcode, _LENGTH_IN_2_BYTES)) + length.to_bytes(2, "big") + payload
+    return bytes((_FIN | opcode, _LENGTH_IN_8_BYTES)) + length.to_bytes(8, "big") + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """One whole text message from a server. `payload` is UTF-8."""
+    return _frame(TEXT, payload)
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A close frame from a server. A reason over 123 bytes is cut: section 5.5 has no room for more."""
+    text = reason.encode()[: _CONTROL_LIMIT_BYTES - 2].decode(errors="ignore").encode()
+    return _frame(CLOSE, code.to_bytes(2, "big") + text)
+
+
+class FrameMeter:
+    """Checks the headers of the frames that one client sends, as their bytes come in, split anywhere.
+
+    - `feed` MUST be given every byte after the handshake, once, in order.
+    - `peer_closed` turns true with the header of the client's close frame. What follows it has no meaning
+      (section 5.5.1) and MUST NOT be passed on.
+    - `violation` says what broke the rules: 1002 where a header breaks section 5.2, 5.4 or 5.5; 1009 where a message
+      announces more bytes than the limit, or comes in more than FRAGMENTS_LIMIT pieces. The rest of the stream has no
+      meaning after it.
+    """
+
+    __slots__ = (
+        "_fragments",
+        "_header",
+        "_limit_bytes",
+        "_message_bytes",
+        "_payload_left",
+        "peer_closed",
+        "violation",
+    )
+
+    def __init__(self, message_limit_bytes: int) -> None:
+        self._limit_bytes = message_limit_bytes
+        self._header = bytearray()
+        self._payload_left = 0
+        self._fragments = 0  # of the message that is under way; 0 between messages
+        self._message_bytes = 0
+        self.peer_closed = False
+        self.violation: FrameViolation | None = None
+
+    def feed(self, data: bytes | bytearray) -> int:
+        """Read on. Returns how many of these bytes are sound: all of them, unless there is a violation."""
+        if self.violation is not None:
+            return 0
+        position, end = 0, len(data)
+        frame_start = 0
+        header = self._header
+        while position < end:
+            if self._payload_left:
+                step = min(self._payload_left, end - position)
+                self._payload_left -= step
+                position += step
+                continue
+            if not header:
+                frame_start = position
+            wanted = self._header_bytes() - len(header)
+            header += data[position : position + wanted]
+            position += wanted
+            if len(header) >= 2 and len(header) == self._header_bytes():
+                try:
+                    self._begin_frame()
+                except FrameViolation as violation:
+                    self.violation = violation
+                    return frame_start
+                header.clear()
+        return end
+
+    def _header_bytes(self) -> int:
+        """How long this header is, as far as its bytes tell."""
+        if len(self._header) < 2:
+            return 2
+        length = self._header[1] & 0x7F
+        extra = 2 if length == _LENGTH_IN_2_BYTES else 8 if length == _LENGTH_IN_8_BYTES else 0
+        return 2 + extra + (_MASK_BYTES if self._header[1] & _MASKED else 0)
+
+    def _begin_frame(self) -> None:
+        first, second = self._header[0], self._header[1]
+        final, opcode = bool(first & _FIN), first & 0x0F
+        if first & _RESERVED_BITS:
+            raise FrameViolation(PROTOCOL_ERROR, "a reserved bit is set and no extension was agreed on")
+        if not second & _MASKED:
+            raise FrameViolation(PROTOCOL_ERROR, "a client's frame must be masked")
+        length = second & 0x7F
+        if length == _LENGTH_IN_2_BYTES:
+            length = int.from_bytes(self._header[2:4], "big")
+            if length < _LENGTH_IN_2_BYTES:
+                raise FrameViolation(PROTOCOL_ERROR, f"the length {length} is not in its shortest form")
+        elif length == _LENGTH_IN_8_BYTES:
+            length = int.from_bytes(self._header[2:10], "big")
+            if length < 1 << 16 or length >> 63:
+                raise FrameViolation(PROTOCOL_ERROR, f"the length {length} is not in its shortest form")
+        if opcode >= CLOSE:
+            self._begin_control_frame(opcode, length, final)
+        else:
+            self._begin_data_frame(opcode, length, final)
+        self._payload_left = length
+
+    def _begin_control_frame(self, opcode: int, length: int, final: bool) -> None:
+        if opcode > PONG:
+            raise FrameViolation(PROTOCOL_ERROR, f"opcode {opcode:#x} is reserved")
+        if not final or length > _CONTROL_LIMIT_BYTES:
+            raise FrameViolation(PROTOCOL_ERROR, "a control frame must be whole and of at most 125 bytes")
+        if opcode == CLOSE:
+            self.peer_closed = True
+
+    def _begin_data_frame(self, opcode: int, length: int, final: bool) -> None:
+        if opcode > BINARY:
+            raise FrameViolation(PROTOCOL_ERROR, f"opcode {opcode:#x} is reserved")
+        if (opcode == CONTINUATION) != (self._fragments > 0):
+            raise FrameViolation(PROTOCOL_ERROR, "a continuation frame and a message must follow each other")
+        self._fragments += 1
+        self._message_bytes += length
+        if self._message_bytes > self._limit_bytes:
+            raise FrameViolation(MESSAGE_TOO_BIG, f"a message is at most {self._limit_bytes} bytes")
+        if self._fragments > FRAGMENTS_LIMIT:
+            raise FrameViolation(MESSAGE_TOO_BIG, f"a message has at most {FRAGMENTS_LIMIT} fragments")
+        if final:
+            self._fragments = 0
+            self._message_bytes = 0

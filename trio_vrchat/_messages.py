@@ -1,0 +1,59 @@
+"""What is said over the wire, as values (protocol, chapters 1 and 2).
+
+The classes a client's message is decoded into are also its check: msgspec refuses what does not fit their types, and
+says where. What a server says to a member is built as bytes by `_codec`, once for everybody.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import attrs
+import msgspec
+
+JOIN, LEAVE, LIST, MESSAGE, TRANSFORM = "join", "leave", "list", "msg", "transform"
+
+
+@attrs.frozen
+class SystemRequest:
+    """`{"system": NAME, "options": {...}}`"""
+
+    system: str
+    options: dict[str, Any] = attrs.Factory(dict)
+
+
+# The `options` of `login`; other keys are left alone. ("pass" is no name for an attribute.)
+LoginOptions = TypedDict("LoginOptions", {"user": str, "pass": str})
+
+
+@attrs.frozen
+class RoomMessage:
+    """`{"room": ROOM, "type": TYPE, "data": DATA}`; `data` stays as it was written."""
+
+    room: str
+    data: msgspec.Raw
+    type: str = MESSAGE
+
+
+@attrs.frozen
+class Coordinates:
+    """`{"x": , "y": , "z": }`: metres of a `pos`, radians of a `rot`."""
+
+    x: float | msgspec.UnsetType = msgspec.UNSET
+    y: float | msgspec.UnsetType = msgspec.UNSET
+    z: float | msgspec.UnsetType = msgspec.UNSET
+
+
+@attrs.frozen
+class TransformData:
+    """The `data` of a `transform`, as far as the server looks at it."""
+
+    pos: Coordinates | msgspec.UnsetType = msgspec.UNSET
+    rot: Coordinates | msgspec.UnsetType = msgspec.UNSET
+
+
+# Codes and texts of the answers that are not errors; those of the errors are in `_errors`.
+OK = (200, "Ok.")
+ACCESS_GRANTED = (202, "Access granted.")
+LISTING = (212, "Listing information.")
+PONG = (220, "Pong.")

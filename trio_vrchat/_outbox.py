@@ -1,0 +1,112 @@
+"""What waits to be written to one connection.
+
+A room offers frames to its members' outboxes and never waits for one: a client that does not read costs the others
+nothing. Frames that must arrive wait here up to a limit; past it the outbox is closed and its connection ends with
+4008. A batch of transforms is worth nothing when it is late, so it is taken only where nothing waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+# One write: enough that a system call carries many frames, little enough that a client which reads at all finishes
+# one before the deadline for a write.
+_WRITE_BYTES = 64 * 1024
+
+
+class Outbox:
+    """A bounded queue of frames that belongs to one connection.
+
+    - `offer` and `offer_batch` MUST NOT block, and MUST NOT raise for anything the client does.
+    - Frames leave in the order in which they were offered, whole, each once.
+    - What waits counts until it is written: `taken` bytes are still `waiting`. At most `limit_frames` frames wait, and
+      at most `limit_bytes` bytes and one frame.
+    - An offer past the limit closes the outbox and calls `on_overflow` once. A closed outbox takes nothing more.
+    - `on_frames` is called whenever frames wait and the writer may not know of them.
+    - One writer: it calls `take`, writes, and calls `written`, in turn.
+    """
+
+    __slots__ = (
+        "_frames",
+        "_limit_bytes",
+        "_limit_frames",
+        "_on_frames",
+        "_on_overflow",
+        "_taken_frames",
+        "closed",
+        "waiting_bytes",
+        "waiting_frames",
+    )
+
+    def __init__(
+        self,
+        *,
+        limit_frames: int,
+        limit_bytes: int,
+        on_frames: Callable[[], object],
+        on_overflow: Callable[[], object],
+    ) -> None:
+        self._limit_frames = limit_frames
+        self._limit_bytes = limit_bytes
+        self._on_frames = on_frames
+        self._on_overflow = on_overflow
+        self._frames: deque[bytes] = deque()
+        self._taken_frames = 0
+        self.waiting_frames = 0
+        self.waiting_bytes = 0
+        self.closed = False
+
+    def offer(self, frame: bytes) -> None:
+        """Take a frame that must arrive, or close."""
+        if self.closed:
+            return
+        # Checked before the frame is counted: a client that reads must get any single frame, whatever its size.
+        if self.waiting_frames >= self._limit_frames or self.waiting_bytes >= self._limit_bytes:
+            self.close()
+            self._on_overflow()
+            return
+        self._append(frame)
+
+    def offer_batch(self, frame: bytes) -> bool:
+        """Take a frame of transforms if nothing waits; say whether it was taken."""
+        if self.waiting_frames or self.closed:
+            return False
+        self._append(frame)
+        return True
+
+    def _append(self, frame: bytes) -> None:
+        self._frames.append(frame)
+        self.waiting_frames += 1
+        self.waiting_bytes += len(frame)
+        if self.waiting_frames == 1:
+            self._on_frames()
+
+    def take(self) -> bytes:
+        """The next write: whole frames, as many as go well into one; empty where none waits."""
+        frames = self._frames
+        if not frames:
+            return b""
+        chunk = [frames.popleft()]
+        size = len(chunk[0])
+        while frames and size + len(frames[0]) <= _WRITE_BYTES:
+            chunk.append(frames.popleft())
+            size += len(chunk[-1])
+        self._taken_frames = len(chunk)
+        return b"".join(chunk) if len(chunk) > 1 else chunk[0]
+
+    def written(self, chunk: bytes) -> None:
+        """What `take` gave is out: it waits no longer."""
+        self.waiting_frames -= self._taken_frames
+        self.waiting_bytes -= len(chunk)
+        self._taken_frames = 0
+
+    def close(self) -> None:
+        """Take nothing more. What waits stays, for a writer that still can write."""
+        self.closed = True
+
+    def clear(self) -> None:
+        """Drop what waits and has not been taken: nobody will read it."""
+        self.waiting_frames -= len(self._frames)
+        self.waiting_bytes -= sum(map(len, self._frames))
+        self._frames.clear()

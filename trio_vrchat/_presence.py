@@ -1,0 +1,275 @@
+"""A room's state: who is in it, what was said, where everybody is.
+
+Plain state and plain functions: no task, no clock, no socket. The room's task passes what happened to `apply` and
+`take_batch` and delivers what they return.
+
+What a member sees is decided here and nowhere else (protocol, chapter 2, "Joining", "Transforms" and "Order"):
+
+- There is one order of events. `apply` goes through them once and gathers a *run* of entries that the same members are
+  to see; one message carries it, encoded once. A run ends where the audience changes.
+- A newcomer's welcome (list, history, transforms) is offered after all that came before its join, and before all that
+  comes later. Joins that follow each other directly share one list, which holds them all: 500 people who come
+  together get one list, and those already there get one message with 500 entries.
+- Whoever leaves sees what came before, and nothing after.
+
+Transforms have no place in that order. A member's current one is a slot that is overwritten; a batch takes those that
+were written since the last one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from ._codec import encode, encode_entry, encode_payload
+from ._frames import text_frame
+from ._messages import JOIN, LEAVE, TRANSFORM
+from ._outbox import Outbox
+
+# A run is cut here, so that one message cannot outgrow an outbox.
+_RUN_LIMIT_BYTES = 64 * 1024
+_NO_DATA = b'""'
+
+
+@attrs.define(eq=False)
+class Member:
+    """A user in one room, from one join to the leave that ends it."""
+
+    name: str
+    outbox: Outbox
+    # Name as JSON; what sorts it in a list.
+    name_json: bytes = attrs.field(init=False)
+    sort_key: tuple[str, str] = attrs.field(init=False)
+    # The entry that shows this member in every list.
+    join_entry: bytes = attrs.field(init=False, default=b"")
+    # Whether the current transform is still to go into a batch.
+    moved: bool = attrs.field(init=False, default=False)
+    # Whether this member could not take the last batch, so that the next must hold everything.
+    missed: bool = attrs.field(init=False, default=False)
+    _received: tuple[float, bytes] | None = attrs.field(init=False, default=None)
+    _transform_entry: bytes = attrs.field(init=False, default=b"")
+
+    def __attrs_post_init__(self) -> None:
+        self.name_json = encode(self.name)
+        self.sort_key = (self.name.casefold(), self.name)
+
+    def move(self, time: float, data: bytes) -> None:
+        """The server received this transform at `time`; it takes the place of the one before."""
+        self._received = (time, data)
+        self._transform_entry = b""
+        self.moved = True
+
+    def transform_entry(self) -> bytes:
+        """The current transform as an entry; empty where there is none. Encoded when it is first asked for."""
+        if not self._transform_entry and self._received:
+            time, data = self._received
+            self._transform_entry = encode_entry(time, self.name_json, _TRANSFORM_JSON, data)
+        return self._transform_entry
+
+
+_JOIN_JSON, _LEAVE_JSON, _TRANSFORM_JSON = encode(JOIN), encode(LEAVE), encode(TRANSFORM)
+
+
+@attrs.frozen
+class Join:
+    member: Member
+
+
+@attrs.frozen
+class Leave:
+    member: Member
+
+
+@attrs.frozen
+class List:
+    """`member` asked who is there."""
+
+    member: Member
+
+
+@attrs.frozen
+class Say:
+    """`msg`, or an application's own type. `data` is JSON."""
+
+    member: Member
+    type: str
+    data: bytes
+
+
+Event = Join | Leave | List | Say
+
+
+@attrs.frozen
+class Delivery:
+    """A frame that must reach these members; it carries `entries` entries."""
+
+    members: Sequence[Member]
+    frame: bytes
+    entries: int
+
+
+class Batch:
+    """What one tick sends: to most members what moved, to those who missed the last batch everything."""
+
+    __slots__ = ("_everything", "_everything_known", "_moved", "_presence", "members")
+
+    def __init__(self, presence: Presence, moved: list[bytes]) -> None:
+        self._presence = presence
+        self._moved = (presence.frame(moved), len(moved)) if moved else None
+        self._everything: tuple[bytes, int] | None = None
+        self._everything_known = False
+        self.members = presence.members()
+
+    def frame_for(self, member: Member) -> tuple[bytes, int] | None:
+        """The frame for this member, and how many entries it carries; None where there is nothing to send."""
+        if not member.missed:
+            return self._moved
+        if not self._everything_known:
+            entries = self._presence.transform_entries()
+            self._everything = (self._presence.frame(entries), len(entries)) if entries else None
+            self._everything_known = True
+        return self._everything
+
+
+class Presence:
+    """The state of one room.
+
+    - Only the room's task MUST call it.
+    - Deliveries MUST be offered in the order in which they are returned, before the next call.
+    - A `Join` of a member MUST come before its other events, and its name MUST be no other member's.
+    """
+
+    def __init__(self, name: str, *, history: int, history_limit_bytes: int, stamp: Callable[[], float]) -> None:
+        self._name_json = encode(name)
+        self._stamp = stamp
+        self._members: dict[str, Member] = {}
+        self._everybody: tuple[Member, ...] | None = None
+        self._history: deque[bytes] = deque(maxlen=history)
+        self._history_bytes = 0
+        self._history_limit_bytes = history_limit_bytes
+        # The run under way: entries for the members who are not newcomers.
+        self._run: list[bytes] = []
+        self._run_bytes = 0
+        self._newcomers: dict[Member, None] = {}
+        self._deliveries: list[Delivery] = []
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def members(self) -> tuple[Member, ...]:
+        """Everybody, in the order of their joins."""
+        if self._everybody is None:
+            self._everybody = tuple(self._members.values())
+        return self._everybody
+
+    def frame(self, entries: Iterable[bytes]) -> bytes:
+        """These entries as one message of this room."""
+        return text_frame(encode_payload(self._name_json, entries))
+
+    def transform_entries(self) -> list[bytes]:
+        """Everybody's current transform."""
+        return [entry for member in self.members() if (entry := member.transform_entry())]
+
+    # Events
+
+    def apply(self, events: Iterable[Event]) -> list[Delivery]:
+        """Let these events happen, in this order; returns what is to be sent, in order."""
+        for event in events:
+            match event:
+                case Say():
+                    self._say(event)
+                case Join(member):
+                    self._join(member)
+                case Leave(member):
+                    self._leave(member)
+                case List(member):
+                    self._list(member)
+        self._end_run()
+        deliveries, self._deliveries = self._deliveries, []
+        return deliveries
+
+    def _say(self, event: Say) -> None:
+        member = event.member
+        if self._members.get(member.name) is not member:
+            return
+        if self._newcomers:
+            self._end_run()
+        entry = encode_entry(self._stamp(), member.name_json, encode(event.type), event.data)
+        self._remember(entry)
+        self._add(entry)
+
+    def _join(self, member: Member) -> None:
+        member.join_entry = encode_entry(self._stamp(), member.name_json, _JOIN_JSON, _NO_DATA)
+        self._members[member.name] = member
+        self._everybody = None
+        self._newcomers[member] = None
+        self._add(member.join_entry)
+
+    def _leave(self, member: Member) -> None:
+        if self._members.get(member.name) is not member:
+            return  # it never got in: its connection ended before its join was sent
+        # Who still listens sees everything before its own leave. Where a hall of people loses its connections at
+        # once, nobody does, and their leaves go out together.
+        if self._newcomers or not member.outbox.closed:
+            self._end_run()
+        del self._members[member.name]
+        self._everybody = None
+        self._add(encode_entry(self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
+
+    def _list(self, member: Member) -> None:
+        if self._members.get(member.name) is not member:
+            return
+        self._end_run()
+        self._deliveries.append(self._list_for((member,)))
+
+    def _add(self, entry: bytes) -> None:
+        self._run.append(entry)
+        self._run_bytes += len(entry)
+        if self._run_bytes >= _RUN_LIMIT_BYTES:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        """Deliver the run to those who were there for all of it, then welcome those who came at its end."""
+        newcomers = tuple(self._newcomers)
+        if self._run:
+            audience = self.members()
+            if newcomers:
+                audience = tuple(member for member in audience if member not in self._newcomers)
+            if audience:
+                self._deliveries.append(Delivery(audience, self.frame(self._run), len(self._run)))
+            self._run = []
+            self._run_bytes = 0
+        if newcomers:
+            self._newcomers = {}
+            self._deliveries.append(self._list_for(newcomers))
+            for entries in (self._history, self.transform_entries()):
+                if entries:
+                    self._deliveries.append(Delivery(newcomers, self.frame(entries), len(entries)))
+
+    def _list_for(self, members: Sequence[Member]) -> Delivery:
+        ordered = sorted(self._members.values(), key=lambda member: member.sort_key)
+        return Delivery(members, self.frame(member.join_entry for member in ordered), len(ordered))
+
+    def _remember(self, entry: bytes) -> None:
+        history = self._history
+        if not history.maxlen:
+            return
+        if len(history) == history.maxlen:
+            self._history_bytes -= len(history.popleft())
+        history.append(entry)
+        self._history_bytes += len(entry)
+        while self._history_bytes > self._history_limit_bytes:
+            self._history_bytes -= len(history.popleft())
+
+    # Transforms
+
+    def take_batch(self) -> Batch:
+        """What this tick sends. Whoever delivers it sets each member's `missed`."""
+        moved: list[bytes] = []
+        for member in self.members():
+            if member.moved:
+                member.moved = False
+                moved.append(member.transform_entry())
+        return Batch(self, moved)
