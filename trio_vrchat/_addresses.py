@@ -1,0 +1,108 @@
+"""Where a server can be reached: its sockets, and the URLs that name them."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Sequence
+
+import psutil
+import trio
+
+from ._errors import ListenError
+
+# Several listeners on one free port: another program may take the port on one of them meanwhile.
+_FREE_PORT_TRIES = 10
+
+
+async def open_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
+    """Listen on `host` (None: every interface), all on one port. Raises ListenError."""
+    for _ in range(_FREE_PORT_TRIES):
+        try:
+            listeners = await trio.open_tcp_listeners(port, host=host)
+        except OSError as error:
+            raise ListenError(_why_not(host, port, error)) from error
+        if len({_port(listener) for listener in listeners}) == 1:
+            return list(listeners)
+        # With port 0 each address family was given a port of its own: try whether the first one's is free for all.
+        free = _port(listeners[0])
+        for listener in listeners:
+            await trio.aclose_forcefully(listener)
+        try:
+            return list(await trio.open_tcp_listeners(free, host=host))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise ListenError(_why_not(host, port, error)) from error
+    raise ListenError(f"found no port that is free on every interface, in {_FREE_PORT_TRIES} tries; give one")
+
+
+def _why_not(host: str | None, port: int, error: OSError) -> str:
+    where = f"{host or 'every interface'}, port {port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"cannot listen on {where}: it is in use; end the program that has it, or choose another port"
+        case errno.EACCES:
+            return f"cannot listen on {where}: ports below 1024 need a privilege; choose a higher one"
+        case errno.EADDRNOTAVAIL:
+            return f"cannot listen on {where}: no interface of this machine has that address"
+    if isinstance(error, socket.gaierror):
+        return f"cannot listen on {where}: {host!r} is no address or known host name ({error.strerror})"
+    return f"cannot listen on {where}: {error.strerror or error}"
+
+
+def _port(listener: trio.SocketListener) -> int:
+    port: int = listener.socket.getsockname()[1]
+    return port
+
+
+def port_of(listeners: Sequence[object]) -> int:
+    """The TCP port of these listeners; 0 where none is a socket."""
+    return next((_port(listener) for listener in listeners if isinstance(listener, trio.SocketListener)), 0)
+
+
+def urls_of(listeners: Sequence[object]) -> tuple[str, ...]:
+    """A URL for each address that a client can use, those that the network can reach first."""
+    addresses: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, None] = {}
+    for listener in listeners:
+        if not isinstance(listener, trio.SocketListener):
+            continue
+        host = ipaddress.ip_address(listener.socket.getsockname()[0].partition("%")[0])
+        found = _interface_addresses(host.version) if host.is_unspecified else [host]
+        addresses |= dict.fromkeys(found)
+    ordered = sorted(addresses, key=lambda address: (address.is_loopback, address.version, address))
+    return tuple(f"ws://{_in_url(address)}:{port_of(listeners)}/" for address in ordered)
+
+
+def _interface_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    found = [
+        ipaddress.ip_address(address.address.partition("%")[0])
+        for name, addresses in psutil.net_if_addrs().items()
+        if name in up
+        for address in addresses
+        if address.family == family
+    ]
+    # A link-local address needs the name of the other machine's interface, which no URL can know.
+    return [address for address in found if not address.is_link_local]
+
+
+def _in_url(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def peer_of(stream: trio.abc.Stream) -> str:
+    """Who is at the other end, for the log: address and port."""
+    if not isinstance(stream, trio.SocketStream):
+        return getattr(stream, "peer", "in memory")
+    try:
+        address = stream.socket.getpeername()
+    except OSError:  # reset before it could be accepted
+        return "a peer that has gone"
+    if stream.socket.family == socket.AF_INET6:
+        return f"[{address[0]}]:{address[1]}"
+    if stream.socket.family == socket.AF_INET:
+        return f"{address[0]}:{address[1]}"
+    return f"a local socket of process {os.getpid()}"

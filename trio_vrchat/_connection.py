@@ -1,0 +1,240 @@
+"""One client's connection, from its first byte to its last: the tasks that move bytes and time.
+
+    socket ─▶ GuardedStream ─▶ trio-websocket's reader ─▶ Session ─▶ room …
+    socket ◀─ GuardedStream ◀─ writer ◀─ Outbox ◀─ Session, rooms
+
+- Nothing that a client does ends anything but its own connection: `serve_connection` is the one boundary.
+- The socket is ours. The library reads and answers on it until the conversation is over; then its task is ended, the
+  leaves go out, and the closing handshake is done here, with the right code, within `close_timeout_s`.
+- `close` is how the server ends a connection: it notes the code, and the connection's own tasks do the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import attrs
+import trio
+import trio_websocket
+
+from ._clock import WallClock
+from ._config import Config
+from ._directory import Directory
+from ._errors import InvalidStructure
+from ._outbox import Outbox
+from ._session import Session
+from ._statistics import Statistics
+from ._stream import GuardedStream
+
+# WebSocket close codes: RFC 6455, section 7.4.1, and the protocol, chapter 2.
+_NORMAL, GOING_AWAY, _NO_STATUS, _ABNORMAL = 1000, 1001, 1005, 1006
+NO_LOGIN, TOO_SLOW = 4001, 4008
+_STOPS = "the server stops"
+
+# Each leave has its own, shorter deadline; this one is for all.
+_LEAVES_TIMEOUT_S = 10.0
+# Closing a socket by force does not wait; a stream of somebody's own might.
+_FREE_TIMEOUT_S = 1.0
+
+_log = logging.getLogger("trio_vrchat.connection")
+
+
+@attrs.define(eq=False)
+class Shared:
+    """What the connections of one server have in common."""
+
+    config: Config
+    clock: WallClock
+    directory: Directory
+    statistics: Statistics
+    users: set[str] = attrs.field(factory=set)
+    connections: set[Connection] = attrs.field(factory=set)
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """Say 1001 to everybody, and to whoever was accepted a moment ago and has not yet begun."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.close(GOING_AWAY, _STOPS)
+
+
+async def serve_connection(stream: trio.abc.Stream, peer: str, shared: Shared) -> None:
+    """Serve one client until its connection ends. Raises nothing but cancellation."""
+    connection = Connection(stream, peer, shared)
+    try:
+        await connection.run()
+    except* Exception as group:  # noqa: BLE001  (the one boundary around a connection)
+        # The library's reader lets some of what scanners send surface as exceptions; what our own code raises for a
+        # message never comes this far.
+        _log.info("%s: ended by what it sent: %r", peer, group.exceptions[0], extra={"peer": peer})
+        _log.debug("%s: in full", peer, exc_info=group, extra={"peer": peer})
+
+
+class Connection:
+    """One client's connection."""
+
+    def __init__(self, stream: trio.abc.Stream, peer: str, shared: Shared) -> None:
+        config = shared.config
+        self._shared = shared
+        self._config = config
+        self._peer = peer
+        self._stream = GuardedStream(
+            stream,
+            message_limit_bytes=config.message_limit_bytes,
+            write_timeout_s=config.write_timeout_s,
+            statistics=shared.statistics,
+        )
+        self._writer_waits = trio.lowlevel.ParkingLot()
+        self._outbox = Outbox(
+            limit_frames=config.outbox_limit_frames,
+            limit_bytes=config.outbox_limit_bytes,
+            on_frames=self._writer_waits.unpark_all,
+            on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
+        )
+        self._session = Session(
+            peer,
+            self._outbox,
+            config,
+            shared.clock,
+            shared.directory,
+            shared.users,
+            shared.statistics,
+        )
+        self._conversation = trio.CancelScope()
+        self._websocket: trio_websocket.WebSocketConnection | None = None
+        self._written_out = trio.Event()
+        self._close_code = 0
+        self._close_reason = ""
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection with this close code. Does not wait; the first code counts."""
+        if not self._close_code:
+            self._close_code, self._close_reason = code, reason
+        self._outbox.close()
+        self._conversation.cancel()
+
+    async def run(self) -> None:
+        """Serve the client until its connection has ended. Raises what the library's reader raises, in a group."""
+        shared = self._shared
+        shared.connections.add(self)
+        if shared.stopping:
+            self.close(GOING_AWAY, _STOPS)
+        try:
+            async with trio.open_nursery() as writing:
+                try:
+                    async with trio.open_nursery() as library:
+                        with self._conversation:
+                            await self._converse(library, writing)
+                        library.cancel_scope.cancel()
+                finally:
+                    with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
+                        await self._session.end()
+                await self._finish()
+                writing.cancel_scope.cancel()
+        finally:
+            shared.connections.discard(self)
+            if self._websocket is not None:
+                shared.statistics.connections -= 1
+            with trio.move_on_after(_FREE_TIMEOUT_S, shield=True):
+                await self._stream.aclose_forcefully()
+
+    async def _converse(self, library: trio.Nursery, writing: trio.Nursery) -> None:
+        websocket = await self._handshake(library)
+        if websocket is None:
+            _log.debug("%s: no WebSocket handshake", self._peer, extra=self._who())
+            return
+        self._websocket = websocket
+        self._shared.statistics.connections += 1
+        _log.info("%s: connected", self._peer, extra=self._who())
+        writing.start_soon(self._write, name=f"writer to {self._peer}")
+        self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
+        try:
+            while self._session.user is None:
+                await self._take_message(websocket)
+            self._conversation.deadline = math.inf
+            while True:
+                await self._take_message(websocket)
+        except trio_websocket.ConnectionClosed:
+            pass
+
+    async def _handshake(self, library: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
+        """Take the client's upgrade request, on any path. None if there is none in time."""
+        with trio.move_on_after(self._config.handshake_timeout_s) as handshake:
+            # The library would wait for the request for ever, though its reader has ended.
+            self._stream.on_end = handshake.cancel
+            try:
+                request = await trio_websocket.wrap_server_stream(
+                    library, self._stream, max_message_size=self._config.message_limit_bytes, receive_buffer_size=None
+                )
+                return await request.accept()
+            except trio_websocket.ConnectionClosed:
+                return None
+            finally:
+                self._stream.on_end = _do_nothing
+        return None
+
+    async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
+        message = await websocket.get_message()
+        if isinstance(message, str):
+            await self._session.handle(message)
+        else:
+            self._session.refuse(InvalidStructure("a binary frame: messages are JSON in text frames"))
+
+    async def _write(self) -> None:
+        """Write what waits in the outbox, until it is closed and empty."""
+        outbox, stream = self._outbox, self._stream
+        try:
+            while True:
+                chunk = outbox.take()
+                if chunk:
+                    await stream.send_all(chunk)
+                    outbox.written(chunk)
+                elif outbox.closed:
+                    break
+                else:
+                    await self._writer_waits.park()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            outbox.close()
+            self._conversation.cancel()
+        self._written_out.set()
+
+    async def _finish(self) -> None:
+        """What is still to be said to the client, and the closing handshake, within `close_timeout_s`."""
+        code, reason = self._how_it_ends()
+        _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
+        self._outbox.close()
+        if self._websocket is None or self._stream.broken:
+            return
+        with trio.move_on_after(self._config.close_timeout_s):
+            if code in (GOING_AWAY, NO_LOGIN):
+                self._writer_waits.unpark_all()
+                await self._written_out.wait()
+            if code:
+                await self._stream.end(code, reason)
+
+    def _how_it_ends(self) -> tuple[int, str]:
+        """The close code and reason; 0 where the connection was lost without one."""
+        stream = self._stream
+        if self._close_code:
+            return self._close_code, self._close_reason
+        if stream.violation is not None:
+            return stream.violation.code, stream.violation.reason
+        if stream.stalled:
+            return TOO_SLOW, "a write stood still"
+        closed = self._websocket and self._websocket.closed
+        if closed and not stream.broken and closed.code != _ABNORMAL:
+            # The client's own close frame, which the library has answered; or what it found in a frame, where it would
+            # have hung up without a word.
+            return (closed.code if closed.code != _NO_STATUS else _NORMAL), closed.reason or ""
+        if self._conversation.cancelled_caught and not stream.broken:
+            return NO_LOGIN, "no login in time"
+        return 0, ""
+
+    def _who(self) -> dict[str, Any]:
+        return {"peer": self._peer, "user": self._session.user}
+
+
+def _do_nothing() -> None:
+    pass

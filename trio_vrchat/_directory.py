@@ -1,0 +1,126 @@
+"""Name → room: the one place where rooms are opened and closed.
+
+A room is open while somebody holds an entrance to it. The first entrance opens it, the last to be closed closes it, and
+neither awaits anything in between, so that no join can fall into a room that is just closing. The room's task ends by
+itself when its channel is empty and every end of it is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from ._config import Config
+from ._errors import InternalError
+from ._frame_clock import FrameClock
+from ._presence import Event, Leave, Member
+from ._room import Room
+from ._statistics import Statistics
+
+LOBBY = "lobby"
+# A room empties its channel in milliseconds; this is for a machine that stood still.
+_LEAVE_TIMEOUT_S = 5.0
+
+_log = logging.getLogger("trio_vrchat.room")
+
+
+class Entrance:
+    """One connection's hold on one room: its own clone of the room's channel."""
+
+    def __init__(self, room: Room, closed: Callable[[], None]) -> None:
+        self._room = room
+        self._events = room.events.clone()
+        self._closed = closed
+
+    async def send(self, event: Event) -> None:
+        """Hand the room an event; waits while the room has its hands full. Raises InternalError if it is broken."""
+        try:
+            await self._events.send(event)
+        except trio.BrokenResourceError:
+            raise InternalError(f"room {self._room.name!r} has lost its task") from None
+
+    def move(self, member: Member, time: float, data: bytes) -> None:
+        """Hand the room a transform."""
+        self._room.move(member, time, data)
+
+    async def leave(self, member: Member) -> None:
+        """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""
+        with trio.move_on_after(_LEAVE_TIMEOUT_S, shield=True) as scope:
+            # A broken room has lost its members with its task.
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._events.send(Leave(member))
+        if scope.cancelled_caught:
+            _log.error("room %r takes no events: the leave of %r is lost", self._room.name, member.name)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Close the entrance; the last one to be given back closes the room."""
+        self._events.close()
+        self._closed()
+
+
+@attrs.define(eq=False)
+class _Open:
+    room: Room
+    entrances: int = 0
+
+
+class Directory:
+    """The open rooms of one server. The lobby is always among them."""
+
+    def __init__(
+        self,
+        config: Config,
+        stamp: Callable[[], float],
+        frame_clock: FrameClock,
+        statistics: Statistics,
+        rooms: trio.Nursery,
+    ) -> None:
+        self._config = config
+        self._stamp = stamp
+        self._frame_clock = frame_clock
+        self._statistics = statistics
+        self._nursery = rooms
+        self._open: dict[str, _Open] = {}
+        # Rooms that are closed and whose tasks still empty their channels. Each task takes its own out.
+        self._closing: dict[str, Room] = {}
+        self._lobby = self.enter(LOBBY)
+
+    def enter(self, name: str) -> Entrance:
+        """An entrance to the room of this name, which is opened if nobody has it open."""
+        entry = self._open.get(name)
+        if entry is None:
+            predecessor = self._closing.get(name)
+            room = Room(name, self._config, self._stamp, self._frame_clock, self._statistics, predecessor)
+            entry = self._open[name] = _Open(room)
+            self._statistics.rooms += 1
+            self._nursery.start_soon(self._run, room, name=f"room {name!r}")
+        entry.entrances += 1
+        return Entrance(entry.room, lambda: self._leave(name))
+
+    def _leave(self, name: str) -> None:
+        # No checkpoint from here to the end: whoever enters now gets a new room.
+        entry = self._open[name]
+        entry.entrances -= 1
+        if entry.entrances == 0:
+            del self._open[name]
+            self._closing[name] = entry.room
+            self._statistics.rooms -= 1
+            entry.room.events.close()
+
+    async def _run(self, room: Room) -> None:
+        await room.run()
+        if self._closing.get(room.name) is room:
+            del self._closing[room.name]
+
+    def titles(self) -> dict[str, str]:
+        """The open rooms' names, and the title of each: "" where it has none."""
+        return dict.fromkeys(self._open, "")
+
+    def close(self) -> None:
+        """Let go of the lobby: its task ends when the last connection has."""
+        self._lobby.give_back()

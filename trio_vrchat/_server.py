@@ -1,0 +1,109 @@
+"""`serve()`: puts the parts together, and takes them down in order.
+
+The nurseries nest rooms ⊃ connections ⊃ listeners, because rooms outlive the connections in them and connections
+outlive the listeners. A stop goes from the inside out: stop accepting; say 1001 to everybody; give the connections
+`drain_timeout_s`; the rooms then end by themselves. So the house stands behind a shield, and a cancelled `serve()`
+tells it to come down instead of pulling it down.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from ._addresses import open_listeners, peer_of, port_of, urls_of
+from ._clock import WallClock
+from ._config import Config
+from ._connection import Shared, serve_connection
+from ._directory import Directory
+from ._frame_clock import FrameClock
+from ._statistics import Statistics
+
+_log = logging.getLogger("trio_vrchat.server")
+
+
+@attrs.frozen(eq=False)
+class Handle:
+    """A running server."""
+
+    port: int
+    """The TCP port it listens on; 0 if it listens on no TCP socket."""
+    urls: tuple[str, ...]
+    """Where clients find it, addresses that the network can reach first."""
+    statistics: Statistics
+    """Live figures."""
+    cancel_scope: trio.CancelScope
+    """Cancel it to stop this server, as cancelling the task that runs `serve` does."""
+
+
+async def serve(
+    config: Config | None = None,
+    *,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+    task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a server until it is cancelled, then end it cleanly: clients see close code 1001.
+
+    `handle = await nursery.start(serve, Config(...))` returns once it listens. `listeners` are used in place of
+    sockets on `config.host` and `config.port`, and closed at the end.
+
+    Raises ListenError if it cannot listen.
+    """
+    config = config or Config()
+    if listeners is None:
+        listeners = await open_listeners(config.host, config.port)
+    house = _House(config, listeners)
+    with trio.CancelScope() as cancel_scope:
+        async with trio.open_nursery() as nursery:
+            handle = Handle(port_of(listeners), urls_of(listeners), house.statistics, cancel_scope)
+            try:
+                await nursery.start(house.run)
+                _log.info("listening on %s", ", ".join(handle.urls) or "streams", extra={"port": handle.port})
+                task_status.started(handle)
+                await trio.sleep_forever()
+            finally:
+                house.stop()
+    _log.info("stopped")
+
+
+class _House:
+    """The rooms, connections and listeners of one server."""
+
+    def __init__(self, config: Config, listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._accepting = trio.CancelScope()
+        self.statistics = Statistics()
+
+    def stop(self) -> None:
+        """Come down. Does not wait."""
+        self._accepting.cancel()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.CancelScope(shield=True) as house:
+            async with trio.open_nursery() as ticking:
+                frame_clock = FrameClock(self._config.fps, self.statistics)
+                ticking.start_soon(frame_clock.run, name="frame clock")
+                async with trio.open_nursery() as rooms:
+                    clock = WallClock(trio.current_time, self._config.start_time)
+                    directory = Directory(self._config, clock.stamp, frame_clock, self.statistics, rooms)
+                    shared = Shared(self._config, clock, directory, self.statistics)
+                    async with trio.open_nursery() as connections:
+                        task_status.started()
+                        await self._accept(shared, connections)
+                        # However long a client takes, a stop does not take longer.
+                        house.deadline = trio.current_time() + self._config.drain_timeout_s
+                        _log.info("stopping with %d connections", len(shared.connections))
+                        shared.stop()
+                    directory.close()
+                ticking.cancel_scope.cancel()
+
+    async def _accept(self, shared: Shared, connections: trio.Nursery) -> None:
+        async def serve_stream(stream: trio.abc.Stream) -> None:
+            await serve_connection(stream, peer_of(stream), shared)
+
+        with self._accepting:
+            await trio.serve_listeners(serve_stream, list(self._listeners), handler_nursery=connections)

@@ -1,0 +1,151 @@
+"""The byte stream under one WebSocket connection, guarded.
+
+trio-websocket does the handshake, the control frames and the assembly of messages on it; it is given the stream, and
+the socket stays ours. Between the two stands what the library leaves open:
+
+- every byte from the client passes a FrameMeter first, so that a broken or oversize frame never reaches the library;
+- whatever ends the library's reading is noted (`on_end`), because its handshake would wait for ever after it;
+- frames go out whole: the library's control frames and our data frames are each one `send_all`, in turn;
+- a write that stands still has a deadline, and a write that was cut off breaks the stream, because the peer would take
+  the next frame for the rest of this one;
+- nothing follows a close frame, and the library's wish to close the socket is only noted: the connection ends it, with
+  a close code where the library would have been silent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import trio
+
+from ._errors import FrameViolation
+from ._frames import CLOSE, FrameMeter, close_frame
+from ._statistics import Statistics
+
+# The end of an HTTP head as h11, beneath the library, reads it; and the length at which h11 gives up.
+_HEAD_END = re.compile(rb"\n\r?\n")
+_HEAD_LIMIT_BYTES = 16 * 1024
+_READ_BYTES = 16 * 1024
+_CLOSE_FRAME_START = 0x80 | CLOSE
+
+
+class GuardedStream(trio.abc.Stream):
+    """The stream that the WebSocket library is given.
+
+    - `close_sent`: a close frame has gone out; nothing else will.
+    - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
+    - `stalled`: broken, because a write stood still for `write_timeout_s`.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, *, message_limit_bytes: int, write_timeout_s: float, statistics: Statistics
+    ) -> None:
+        self._stream = stream
+        self._write_timeout_s = write_timeout_s
+        self._statistics = statistics
+        self._meter = FrameMeter(message_limit_bytes)
+        self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
+        self._turn = trio.StrictFIFOLock()
+        self._closed_by_library = False
+        self.on_end: Callable[[], None] = lambda: None
+        self.close_sent = False
+        self.broken = False
+        self.stalled = False
+
+    @property
+    def violation(self) -> FrameViolation | None:
+        """What the client did to the framing, if anything."""
+        return self._meter.violation
+
+    # For the library
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The client's next bytes, checked; empty at the end, and after a violation."""
+        if self._closed_by_library:
+            raise trio.ClosedResourceError
+        try:
+            data = await self._receive(max_bytes or _READ_BYTES)
+        except trio.BrokenResourceError:
+            self.broken = True
+            self.on_end()
+            raise
+        sound = data[: self._check(data)]
+        if not sound:
+            self.on_end()
+        return sound
+
+    async def _receive(self, max_bytes: int) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        self._statistics.bytes_in += len(data)
+        return data
+
+    def _check(self, data: bytes) -> int:
+        """How many of these bytes the library may see."""
+        head_bytes = 0
+        if self._head is not None:
+            head = self._head + data
+            end = _HEAD_END.search(head)
+            if not end:
+                # Past the limit h11 refuses, and the handshake ends with a 400.
+                self._head = head[:_HEAD_LIMIT_BYTES]
+                return len(data)
+            head_bytes = end.end() - len(self._head)
+            self._head = None
+        return head_bytes + self._meter.feed(data[head_bytes:])
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write one or several whole frames."""
+        async with self._turn:
+            await self._write(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """The library is done with the stream. The socket is closed by `end` and `aclose_forcefully`."""
+        self._closed_by_library = True
+        self.on_end()
+        await trio.lowlevel.checkpoint()
+
+    # For the connection
+
+    async def end(self, code: int, reason: str) -> None:
+        """Close the WebSocket: send the close frame unless one has gone out, wait for the peer's and then for nothing.
+
+        The caller sets the deadline. Only after the library has stopped reading.
+        """
+        try:
+            if not self.close_sent:
+                await self.send_all(close_frame(code, reason))
+            if self.violation and isinstance(self._stream, trio.abc.HalfCloseableStream):
+                # Nothing that comes now can be understood, the peer's close frame included: ask it to hang up.
+                await self._stream.send_eof()
+            await self._read_to_the_end()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.broken = True
+
+    async def _read_to_the_end(self) -> None:
+        """Discard what still comes: a socket that is closed with unread bytes is reset, and loses our last frame."""
+        while not self._meter.peer_closed:
+            data = await self._receive(_READ_BYTES)
+            if not data:
+                return
+            self._check(data)
+
+    async def aclose_forcefully(self) -> None:
+        """Free the socket, now."""
+        await trio.aclose_forcefully(self._stream)
+
+    async def _write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.broken or self.close_sent:
+            raise trio.ClosedResourceError("nothing can be written any more")
+        self.close_sent = data[0] == _CLOSE_FRAME_START
+        self.broken = True  # until this write is complete
+        with trio.move_on_after(self._write_timeout_s) as deadline:
+            await self._stream.send_all(data)
+            self.broken = False
+        if deadline.cancelled_caught:
+            self.stalled = True
+            raise trio.BrokenResourceError(f"a write stood still for {self._write_timeout_s} s")
+        self._statistics.bytes_out += len(data)
