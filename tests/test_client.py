@@ -1,0 +1,170 @@
+"""`open_client` against the server in memory."""
+
+import pytest
+import trio
+
+import trio_vrchat
+from trio_vrchat import Config, testing
+
+
+async def next_event(client: trio_vrchat.Client) -> trio_vrchat.Event:
+    with trio.fail_after(60):
+        return await anext(client)
+
+
+async def test_two_people_talk_and_see_each_other_move(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        testing.open_server() as server,
+        server.open_client("Tibi") as tibi,
+        server.open_client("anna") as anna,
+    ):
+        joined = await next_event(tibi)
+        assert isinstance(joined, trio_vrchat.Joined)
+        assert (joined.room, joined.user) == ("lobby", "anna")
+        assert await tibi.members("lobby") == ("anna", "Tibi")
+
+        await tibi.say("lobby", {"text": "hello"})
+        for client in (tibi, anna):
+            said = await next_event(client)
+            assert isinstance(said, trio_vrchat.Said)
+            assert (said.user, said.type, said.data, said.from_history) == ("Tibi", "msg", {"text": "hello"}, False)
+
+        transform = trio_vrchat.Transform(trio_vrchat.Vector(1, 2, 3), more={"quat": [0, 0, 0, 1]})
+        await anna.move("lobby", transform)
+        for client in (tibi, anna):
+            moved = await next_event(client)
+            assert isinstance(moved, trio_vrchat.Moved)
+            assert (moved.user, moved.transform) == ("anna", transform)
+
+        await anna.leave("lobby")
+        left = await next_event(tibi)
+        assert isinstance(left, trio_vrchat.Left)
+        assert left.user == "anna"
+
+
+async def test_history_is_marked_as_such(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        await tibi.say("lobby", "before")
+        await testing.settle()
+        async with server.open_client("anna") as anna:
+            await tibi.say("lobby", "after")
+            heard = [await next_event(anna) for _ in range(2)]
+            assert [(event.data, event.from_history) for event in heard if isinstance(event, trio_vrchat.Said)] == [
+                ("before", True),
+                ("after", False),
+            ]
+
+
+async def test_rooms_and_ping(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        assert await tibi.join("den") == ("Tibi",)
+        assert await tibi.rooms() == {"lobby": "", "den": ""}
+        assert await tibi.ping() >= testing.START_TIME
+        await tibi.leave("den")
+        await testing.settle()
+        assert await tibi.rooms() == {"lobby": ""}
+        assert await tibi.join("den") == ("Tibi",), "a room can be joined again"
+
+
+async def test_errors_are_raised_where_they_belong(autojump_clock: trio.testing.MockClock) -> None:
+    config = Config(rooms_per_user=2)
+    async with testing.open_server(config) as server, server.open_client("Tibi") as tibi:
+        with pytest.raises(trio_vrchat.Conflict):
+            async with server.open_client("Tibi"):
+                pass
+        with pytest.raises(trio_vrchat.Conflict):
+            await tibi.join("lobby")
+        with pytest.raises(trio_vrchat.BadRequest, match="empty"):
+            await tibi.join("")
+        await tibi.join("den")
+        with pytest.raises(trio_vrchat.TooMuch) as too_much:
+            await tibi.join("attic")
+        assert too_much.value.detail == {"limit": "rooms_per_user", "value": 2, "room": "attic"}
+        with pytest.raises(trio_vrchat.NotInRoom):
+            await tibi.say("attic", "hello?")
+        with pytest.raises(ValueError, match="use the method"):
+            await tibi.say("lobby", "", type="leave")
+        assert await tibi.members("lobby") == ("Tibi",), "and none of that ended the connection"
+
+
+async def test_what_no_call_waits_for_comes_as_an_event(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        nested: list[object] = []
+        for _ in range(70):
+            nested = [nested]
+        await tibi.say("lobby", nested)
+        refused = await next_event(tibi)
+        assert isinstance(refused, trio_vrchat.Refused)
+        assert isinstance(refused.error, trio_vrchat.InvalidStructure)
+
+
+async def test_a_stopped_server_is_a_lost_connection_with_its_code(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        server.handle.cancel_scope.cancel()
+        with pytest.raises(trio_vrchat.ConnectionLost) as lost:
+            await next_event(tibi)
+        assert lost.value.code == 1001
+        with pytest.raises(trio_vrchat.ConnectionLost):
+            await tibi.say("lobby", "anybody?")
+        with pytest.raises(trio_vrchat.ConnectionLost):
+            await tibi.ping()
+
+
+async def test_a_bot_that_never_looks_at_its_events_stays_and_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    lines = 4200
+    async with testing.open_server() as server, server.open_client("bot") as bot:
+        talker = await server.login("talker")
+        for number in range(lines):
+            talker.send({"room": "lobby", "data": number})
+            if number % 50 == 0:
+                await testing.settle()
+                talker.texts()
+        await bot.ping()
+        events = [await next_event(bot)]
+        assert isinstance(events[0], trio_vrchat.Missed)
+        while not isinstance(events[-1], trio_vrchat.Said) or events[-1].data != lines - 1:
+            events.append(await next_event(bot))
+        assert events[0].count + len(events) - 1 == lines + 1, "every line and the talker's join, seen or counted"
+
+
+async def test_an_exception_of_the_body_comes_out_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server:
+        with pytest.raises(KeyError):
+            async with server.open_client("Tibi"):
+                raise KeyError("mine")
+        await testing.settle()
+        assert server.statistics.connections == 0
+        assert server.statistics.members == 0
+
+
+async def test_nobody_there_and_no_websocket_there() -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def hang_up(stream: trio.SocketStream) -> None:
+            await stream.receive_some()
+            await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+        listeners = await nursery.start(trio.serve_tcp, hang_up, 0)
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(trio_vrchat.CannotConnect, match="404"):
+            async with trio_vrchat.open_client(f"ws://localhost:{port}/", "Tibi", "1234"):
+                pass
+        nursery.cancel_scope.cancel()
+    with pytest.raises(trio_vrchat.CannotConnect, match="nobody answers"):
+        async with trio_vrchat.open_client(f"ws://127.0.0.1:{port}/", "Tibi", "1234"):
+            pass
+    with pytest.raises(ValueError, match="ws://host"):
+        async with trio_vrchat.open_client("http://127.0.0.1/", "Tibi", "1234"):
+            pass
+
+
+async def test_over_a_real_socket() -> None:
+    async with trio.open_nursery() as nursery:
+        handle = await nursery.start(trio_vrchat.serve, Config(host="127.0.0.1", port=0))
+        async with trio_vrchat.open_client(handle.urls[0], "Tibi", "1234") as tibi:
+            await tibi.say("lobby", "hello")
+            said = await next_event(tibi)
+            assert isinstance(said, trio_vrchat.Said)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,374 @@
+"""A client for bots and tests: `open_client`.
+
+One task reads: it answers the calls that wait and puts events into a bounded queue, so that a bot which never looks at
+its events neither grows nor stands still. Calls that the protocol answers wait for the answer; `say`, `move` and
+`leave` do not, because the protocol does not answer them.
+
+The protocol has no numbers for requests. System requests are answered in the order in which they were made; a join is
+answered by a message of that room that lists this user, or by an error that names the room.
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.parse
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+import trio_websocket
+
+from ._background import open_background
+from ._errors import (
+    ERROR_BY_CODE,
+    CannotConnect,
+    ConnectionLost,
+    InternalError,
+    InvalidStructure,
+    NotInRoom,
+    RequestError,
+)
+from ._events import Event, Joined, Left, Missed, Moved, Refused, Said, Transform, Vector
+from ._messages import JOIN, LEAVE, LIST, MESSAGE, TRANSFORM
+
+# Some seconds of a large, lively room.
+_EVENTS_LIMIT = 4096
+# A batch of a thousand members with hands.
+_MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
+_HANDSHAKE_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 3.0
+_ABNORMAL = 1006
+
+
+class _Call:
+    """A request that waits for its answer."""
+
+    def __init__(self) -> None:
+        self._done = trio.Event()
+        self._result: Any = None
+        self._error: Exception | None = None
+
+    def answer(self, result: Any) -> None:
+        self._result = result
+        self._done.set()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._done.set()
+
+    async def wait(self) -> Any:
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+@attrs.define(eq=False)
+class _Room:
+    """A room this client is in, or wants to be in."""
+
+    # The join or list that waits; the next waits for its turn.
+    call: _Call | None = None
+    turn: trio.Lock = attrs.field(factory=trio.Lock)
+    joined_at: float | None = None
+
+
+class Client:
+    """A user who is logged in. Made by `open_client`.
+
+    Every method raises ConnectionLost once the connection has ended. An answer that is an error is raised as the
+    RequestError class of its code. A call may be cancelled; one that is cancelled while its request is half sent ends
+    the connection, since the server could not read on.
+    """
+
+    def __init__(self, user: str, websocket: trio_websocket.WebSocketConnection) -> None:
+        self.user = user
+        self._websocket = websocket
+        self._calls: deque[_Call] = deque()
+        self._rooms: dict[str, _Room] = {}
+        self._events: deque[Event] = deque()
+        self._missed = 0
+        self._changed = trio.lowlevel.ParkingLot()
+        self._lost: ConnectionLost | None = None
+
+    # System requests
+
+    async def ping(self) -> float:
+        """Ask for a sign of life; returns the server's time, in seconds since the Unix epoch."""
+        return float((await self._system("ping"))["time"])
+
+    async def rooms(self) -> dict[str, str]:
+        """The open rooms' names, and the title of each ("" where it has none)."""
+        detail: dict[str, str] = (await self._system("rooms"))["detail"]
+        return detail
+
+    async def _login(self, password: str) -> None:
+        lobby = self._rooms["lobby"] = _Room(call=_Call())
+        assert lobby.call is not None
+        await self._system("login", {"user": self.user, "pass": password})
+        await lobby.call.wait()
+
+    async def _system(self, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        call = _Call()
+        self._calls.append(call)
+        await self._send({"system": name} | ({"options": options} if options else {}))
+        response: dict[str, Any] = await call.wait()
+        return response
+
+    # Rooms
+
+    async def join(self, room: str) -> tuple[str, ...]:
+        """Join a room; returns the names of its members, this user's included, sorted without regard to case.
+
+        Raises Conflict (already in it), BadRequest (not a name for a room), TooMuch (a limit).
+        """
+        return await self._ask(self._rooms.setdefault(room, _Room()), room, JOIN)
+
+    async def members(self, room: str) -> tuple[str, ...]:
+        """The names of a room's members, sorted without regard to case. Raises NotInRoom."""
+        return await self._ask(self._joined(room), room, LIST)
+
+    async def _ask(self, state: _Room, room: str, kind: str) -> tuple[str, ...]:
+        async with state.turn:
+            call = state.call = _Call()
+            try:
+                await self._send({"room": room, "type": kind, "data": ""})
+                names: tuple[str, ...] = await call.wait()
+            except RequestError:
+                if state.joined_at is None:
+                    self._rooms.pop(room, None)
+                raise
+            finally:
+                state.call = None
+            return names
+
+    async def leave(self, room: str) -> None:
+        """Leave a room; no event of it comes after this. Raises NotInRoom."""
+        self._joined(room)
+        del self._rooms[room]
+        await self._send({"room": room, "type": LEAVE, "data": ""})
+
+    async def say(self, room: str, data: Any, type: str = MESSAGE) -> None:  # noqa: A002  (the protocol's word)
+        """Say something in a room, or send an application's own event by its `type`. Raises NotInRoom.
+
+        It comes back as a Said event like everybody's: that is the acknowledgement.
+        """
+        if type in (JOIN, LEAVE, LIST, TRANSFORM):
+            raise ValueError(f"{type!r} is not something to say: use the method for it")
+        self._joined(room)
+        await self._send({"room": room, "type": type, "data": data})
+
+    async def move(self, room: str, transform: Transform) -> None:
+        """Be at `transform` in this room. It goes out with the next batch. Raises NotInRoom."""
+        self._joined(room)
+        data = transform.more | {"pos": attrs.asdict(transform.pos), "rot": attrs.asdict(transform.rot)}
+        await self._send({"room": room, "type": TRANSFORM, "data": data})
+
+    def _joined(self, room: str) -> _Room:
+        state = self._rooms.get(room)
+        if state is None or state.joined_at is None:
+            raise NotInRoom(f"not in room {room!r}: join it first", room=room)
+        return state
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if self._lost is not None:
+            raise self._lost
+        sent = False
+        try:
+            await self._websocket.send_message(msgspec.json.encode(message).decode())
+            sent = True
+        except trio_websocket.ConnectionClosed:
+            raise self._lose() from None
+        finally:
+            if not sent:
+                self._lose()
+
+    # Events
+
+    def __aiter__(self) -> Client:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Raises ConnectionLost when the connection has ended and all events were taken."""
+        while not self._events and not self._missed:
+            if self._lost is not None:
+                raise self._lost
+            await self._changed.park()
+        if self._missed:
+            missed, self._missed = self._missed, 0
+            return Missed(missed)
+        await trio.lowlevel.checkpoint()
+        return self._events.popleft()
+
+    async def _read(self) -> None:
+        """Take messages until the connection ends."""
+        while True:
+            try:
+                text = await self._websocket.get_message()
+            except trio_websocket.ConnectionClosed:
+                self._lose()
+                return
+            message = msgspec.json.decode(text)
+            if message["info"] == "user":
+                self._take_payload(message["room"], message["payload"])
+            else:
+                self._take_response(message["info"], message["response"])
+
+    def _lose(self) -> ConnectionLost:
+        if self._lost is None:
+            closed = self._websocket.closed
+            self._lost = ConnectionLost(closed.code if closed else _ABNORMAL, (closed and closed.reason) or "")
+            calls = [*self._calls, *(room.call for room in self._rooms.values() if room.call)]
+            for call in calls:
+                call.fail(self._lost)
+            self._changed.unpark_all()
+        return self._lost
+
+    def _take_response(self, info: str, response: dict[str, Any]) -> None:
+        if info == "system":
+            if self._calls:
+                self._calls.popleft().answer(response)
+            return
+        detail = dict(response["detail"])
+        error = ERROR_BY_CODE.get(response["code"], InternalError)(detail.pop("reason", ""))
+        error.detail |= detail
+        room = self._rooms.get(detail.get("room", ""))
+        if room is not None and room.call is not None:
+            room.call.fail(error)
+        elif self._calls and "room" not in detail and not isinstance(error, InvalidStructure):
+            self._calls.popleft().fail(error)
+        else:
+            self._put(Refused(error))
+
+    def _take_payload(self, name: str, payload: list[dict[str, Any]]) -> None:
+        room = self._rooms.get(name)
+        if room is None:
+            return  # said before the room's task had our leave
+        own_join = next((entry for entry in payload if entry["type"] == JOIN and entry["user"] == self.user), None)
+        if own_join is not None:
+            room.joined_at = own_join["time"]
+            if room.call is not None:
+                room.call.answer(tuple(entry["user"] for entry in payload))
+            return
+        if room.joined_at is not None:
+            for entry in payload:
+                self._put(_event(name, entry, room.joined_at))
+
+    def _put(self, event: Event) -> None:
+        if len(self._events) >= _EVENTS_LIMIT:
+            self._events.popleft()
+            self._missed += 1
+        self._events.append(event)
+        self._changed.unpark_all()
+
+
+def _event(room: str, entry: dict[str, Any], joined_at: float) -> Event:
+    user, time, kind, data = entry["user"], entry["time"], entry["type"], entry["data"]
+    match kind:
+        case "join":
+            return Joined(room, user, time)
+        case "leave":
+            return Left(room, user, time)
+        case "transform":
+            more = dict(data)
+            pos, rot = more.pop("pos"), more.pop("rot")
+            return Moved(room, user, time, Transform(_vector(pos), _vector(rot), more))
+    return Said(room, user, time, kind, data, from_history=time < joined_at)
+
+
+def _vector(coordinates: dict[str, float]) -> Vector:
+    return Vector(coordinates["x"], coordinates["y"], coordinates["z"])
+
+
+@asynccontextmanager
+async def open_client(
+    url: str, user: str, password: str, *, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
+    """Connect to a server, log in, and be in its lobby.
+
+    `url` is `ws://host:port/` or `wss://host:port/`; `ssl_context` is for certificates that the system does not know.
+
+        async with trio_vrchat.open_client("ws://127.0.0.1:42069/", "Tibi", "1234") as client:
+            await client.say("lobby", "hello")
+            async for event in client:
+                print(event)
+
+    Raises ValueError (no such URL), CannotConnect, AccessDenied or Conflict (the login was refused).
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError(f"a URL begins with ws://host or wss://host, not {url!r}")
+    host, port = parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    stream: trio.abc.Stream
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except OSError as error:
+        raise CannotConnect(f"nobody answers at {url}: {error}") from error
+    if parts.scheme == "wss":
+        stream = trio.SSLStream(stream, ssl_context or ssl.create_default_context(), server_hostname=host)
+    async with client_on_stream(stream, parts.netloc.rpartition("@")[2], target, user, password) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_on_stream(
+    stream: trio.abc.Stream, host: str, target: str, user: str, password: str
+) -> AsyncIterator[Client]:
+    """`open_client` on a stream that is connected already; it is closed at the end."""
+    try:
+        async with open_background() as nursery:
+            websocket = await _handshake(nursery, stream, host, target)
+            client = Client(user, websocket)
+            nursery.start_soon(client._read, name=f"reader of {user}")
+            try:
+                await client._login(password)
+                yield client
+            finally:
+                with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+                    await websocket.aclose()
+    finally:
+        with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+            await trio.aclose_forcefully(stream)
+
+
+class _Reader:
+    """Stands where the library wants a nursery for its reader, which has no other way to say that it has ended."""
+
+    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
+        self._nursery = nursery
+        self._handshake = handshake
+        self.how_it_ended = "it hung up"
+
+    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, reader, name="WebSocket reader")
+
+    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await reader()
+        except trio_websocket.ConnectionRejected as rejection:
+            self.how_it_ended = f"it answered with HTTP status {rejection.status_code}"
+        except Exception as error:  # noqa: BLE001  (whatever the server sent to confuse the library)
+            self.how_it_ended = f"it answered with something else: {error}"
+        self._handshake.cancel()
+
+
+async def _handshake(
+    nursery: trio.Nursery, stream: trio.abc.Stream, host: str, target: str
+) -> trio_websocket.WebSocketConnection:
+    handshake = trio.move_on_after(_HANDSHAKE_TIMEOUT_S)
+    reader = _Reader(nursery, handshake)
+    with handshake:
+        return await trio_websocket.wrap_client_stream(
+            reader,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            stream,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            host,
+            target,
+            max_message_size=_MESSAGE_LIMIT_BYTES,
+            receive_buffer_size=None,
+        )
+    raise CannotConnect(f"no WebSocket handshake with {host} within {_HANDSHAKE_TIMEOUT_S:g} s: {reader.how_it_ended}")
