@@ -141,10 +141,13 @@ class GuardedStream(trio.abc.Stream):
         if self.broken or self.close_sent:
             raise trio.ClosedResourceError("nothing can be written any more")
         self.close_sent = data[0] == _CLOSE_FRAME_START
-        self.broken = True  # until this write is complete
-        with trio.move_on_after(self._write_timeout_s) as deadline:
-            await self._stream.send_all(data)
-            self.broken = False
+        complete = False
+        try:
+            with trio.move_on_after(self._write_timeout_s) as deadline:
+                await self._stream.send_all(data)
+                complete = True
+        finally:
+            self.broken = self.broken or not complete
         if deadline.cancelled_caught:
             self.stalled = True
             raise trio.BrokenResourceError(f"a write stood still for {self._write_timeout_s} s")
