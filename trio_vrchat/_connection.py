@@ -31,7 +31,6 @@ from ._stream import GuardedStream
 # WebSocket close codes: RFC 6455, section 7.4.1, and the protocol, chapter 2.
 _NORMAL, GOING_AWAY, _NO_STATUS, _ABNORMAL = 1000, 1001, 1005, 1006
 NO_LOGIN, TOO_SLOW = 4001, 4008
-_STOPS = "the server stops"
 
 # Each leave has its own, shorter deadline; this one is for all.
 _LEAVES_TIMEOUT_S = 10.0
@@ -51,13 +50,11 @@ class Shared:
     statistics: Statistics
     users: set[str] = attrs.field(factory=set)
     connections: set[Connection] = attrs.field(factory=set)
-    stopping: bool = False
 
     def stop(self) -> None:
-        """Say 1001 to everybody, and to whoever was accepted a moment ago and has not yet begun."""
-        self.stopping = True
-        for connection in list(self.connections):
-            connection.close(GOING_AWAY, _STOPS)
+        """Say 1001 to everybody."""
+        for connection in self.connections:
+            connection.close(GOING_AWAY, "the server stops")
 
 
 async def serve_connection(stream: trio.abc.Stream, peer: str, shared: Shared) -> None:
@@ -119,8 +116,6 @@ class Connection:
         """Serve the client until its connection has ended. Raises what the library's reader raises, in a group."""
         shared = self._shared
         shared.connections.add(self)
-        if shared.stopping:
-            self.close(GOING_AWAY, _STOPS)
         try:
             async with trio.open_nursery() as writing:
                 try:

@@ -147,7 +147,8 @@ class GuardedStream(trio.abc.Stream):
                 await self._stream.send_all(data)
                 complete = True
         finally:
-            self.broken = self.broken or not complete
+            if not complete:
+                self.broken = True
         if deadline.cancelled_caught:
             self.stalled = True
             raise trio.BrokenResourceError(f"a write stood still for {self._write_timeout_s} s")

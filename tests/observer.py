@@ -1,0 +1,147 @@
+"""A client that holds the server to the protocol's promises about joining, order and leaving (chapter 2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from trio_vrchat.testing import RawClient
+
+TRANSFORM = "transform"
+
+
+@attrs.define
+class SeenRoom:
+    """What one member has seen of a room since its join."""
+
+    joined_at: float
+    members: set[str]
+    events: list[dict[str, Any]] = attrs.field(factory=list)
+    transforms: dict[str, Any] = attrs.field(factory=dict)
+    # The welcome's messages come in this order, and only once: list, history, transforms.
+    history: list[dict[str, Any]] | None = None
+    live: bool = False
+
+
+@attrs.define(eq=False)
+class Observer:
+    """Reads what a user is sent and checks each message as it comes."""
+
+    user: str
+    client: RawClient
+    rooms: dict[str, SeenRoom] = attrs.field(factory=dict)
+    # Rooms in which this user's stay is over, as it saw them.
+    past: list[tuple[str, SeenRoom]] = attrs.field(factory=list)
+    answers: list[dict[str, Any]] = attrs.field(factory=list)
+    # Where this user is once the server has handled what was sent, and stays that are over then.
+    inside: set[str] = attrs.field(factory=lambda: {"lobby"})
+    leaving: Counter[str] = attrs.field(factory=Counter)
+
+    def send(self, room: str, kind: str, data: Any = "") -> None:
+        """Send a room message."""
+        if kind == "join":
+            self.inside.add(room)
+        elif kind == "leave" and room in self.inside:
+            self.inside.discard(room)
+            self.leaving[room] += 1
+        self.client.send({"room": room, "type": kind, "data": data})
+
+    def settled(self) -> None:
+        """The server has handled everything: check what came; of a room that was left nothing may come any more."""
+        self.take()
+        assert set(self.rooms) >= self.inside
+        for room in set(self.rooms) - self.inside:
+            self._end_stay(room)
+        assert not +self.leaving, "each stay is over"
+
+    def _end_stay(self, room: str) -> None:
+        assert self.leaving[room], f"{self.user} is shown in {room} a second time"
+        self.leaving[room] -= 1
+        self.past.append((room, self.rooms.pop(room)))
+
+    def take(self) -> None:
+        """Check everything that has come since the last time."""
+        for message in self.client.messages():
+            if message["info"] == "user":
+                self._payload(message["room"], message["payload"])
+            else:
+                self.answers.append(message["response"])
+
+    def _payload(self, name: str, payload: Sequence[dict[str, Any]]) -> None:
+        assert payload, "a payload holds something"
+        own = [entry for entry in payload if entry["type"] == "join" and entry["user"] == self.user]
+        if own:
+            self._list(name, payload, own)
+            return
+        assert name in self.rooms, f"{self.user} sees {name} before its join list or after its leave: {payload}"
+        room = self.rooms[name]
+        kinds = {entry["type"] for entry in payload}
+        if kinds == {TRANSFORM}:
+            users = [entry["user"] for entry in payload]
+            assert len(users) == len(set(users)), "one entry for each member"
+            for entry in payload:
+                assert entry["user"] in room.members, f"{entry['user']} has left {name}, or has not come"
+                room.transforms[entry["user"]] = entry["data"]
+            return
+        assert TRANSFORM not in kinds, "transforms are messages of their own"
+        if payload[0]["time"] < room.joined_at:
+            assert room.history is None, "history comes once"
+            assert not room.live, "history comes before everything later"
+            times = [entry["time"] for entry in payload]
+            assert times == sorted(set(times)), "oldest first"
+            assert times[-1] < room.joined_at
+            assert not kinds & {"join", "leave"}, "joins and leaves are not history"
+            room.history = list(payload)
+            return
+        room.live = True
+        for entry in payload:
+            self._event(name, room, entry)
+
+    def _list(self, name: str, payload: Sequence[dict[str, Any]], own: list[dict[str, Any]]) -> None:
+        users = [entry["user"] for entry in payload]
+        assert len(own) == 1
+        assert {entry["type"] for entry in payload} == {"join"}
+        assert users == sorted(users, key=lambda user: (user.casefold(), user))
+        assert len(users) == len(set(users))
+        room = self.rooms.get(name)
+        if room is None or room.joined_at != own[0]["time"]:
+            if room is not None:
+                self._end_stay(name)
+            # Those who came after us but in the same moment are in our list: what follows is later than all of them.
+            latest = max(entry["time"] for entry in payload)
+            self.rooms[name] = SeenRoom(own[0]["time"], set(users), [{"time": latest}])
+        else:
+            assert set(users) == room.members, "a list shows who is there at its place in the order"
+
+    def _event(self, name: str, room: SeenRoom, entry: dict[str, Any]) -> None:
+        assert entry["time"] > room.events[-1]["time"], "each event is later than the one before"
+        room.events.append(entry)
+        user = entry["user"]
+        match entry["type"]:
+            case "join":
+                assert user not in room.members, f"{user} joins {name} twice"
+                room.members.add(user)
+            case "leave":
+                assert user in room.members, f"{user} leaves {name} and was not there"
+                room.members.discard(user)
+                room.transforms.pop(user, None)
+            case _:
+                assert user in room.members, f"{user} talks in {name} and is not there"
+
+
+def check_agreement(observers: Sequence[Observer]) -> None:
+    """A room and a time name one event; whoever saw two of them saw them in one order (their times increase)."""
+    events: dict[tuple[str, float], dict[str, Any]] = {}
+    for observer in observers:
+        for name, room in [*observer.past, *observer.rooms.items()]:
+            for entry in [*(room.history or []), *room.events[1:]]:
+                assert events.setdefault((name, entry["time"]), entry) == entry
+    for observer in observers:
+        for name, room in [*observer.past, *observer.rooms.items()]:
+            if len(room.events) > 1:
+                first, last = room.events[0]["time"], room.events[-1]["time"]
+                between = sum(1 for (of, time) in events if of == name and first < time <= last)
+                assert between == len(room.events) - 1, f"{observer.user} missed an event of {name}"
