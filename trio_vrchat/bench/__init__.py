@@ -1,0 +1,94 @@
+"""A load test for any server of this protocol, over real sockets and from a process of its own.
+
+    from trio_vrchat import bench
+
+    result = bench.run(bench.Options(url="ws://127.0.0.1:42069/", users=100), lambda fraction: None)
+    print(result.batches_per_s_min, result.chat_latency_p99_ms)
+
+`run` measures, `table` and `to_json` show what came of it, and `main` does both for a command line.
+
+Reading order: `_load.py` is the run, `_user.py` one of its users. Beneath those, `_wire.py` knows WebSocket,
+`_protocol.py` what is said, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps the books on
+chat, `_result.py` holds the figures, `_server_process.py` starts servers and reads what they cost, and
+`_options.py` says what may be asked for.
+
+Trio has no part in it, nor has any WebSocket library: a load generator that shares its machinery with the
+server would be slow where the server is slow, and would show it as the server's speed.
+"""
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ._load import measure
+from ._options import BenchError, Options, allow_descriptors, check
+from ._result import Result, table, to_json
+from ._server_process import own_server
+from ._target import parse_url
+
+__all__ = ["BenchError", "Options", "Result", "main", "run", "table", "to_json"]
+
+_EXIT_SOUND = 0
+_EXIT_UNSOUND = 1
+_EXIT_NOT_DONE = 2
+
+
+def run(options: Options, progress: Callable[[float], None]) -> Result:
+    """Put the load on the server at `options.url`, or on one started for the run, and measure.
+
+    It takes about `options.seconds`, and up to 30 s for the logins, 4 s around the measured window, and 30 s
+    to start and end a server. The process's soft limit of open files is raised if that many users need it.
+
+    Args:
+        options: what to measure.
+        progress: called at most twice a second with the share of warm-up and window that has passed, from 0.0
+            to 1.0. It MUST be quick: while it runs, nothing is read.
+
+    Raises:
+        BenchError: the options make no sense, the server cannot be started or reached, does not let all users
+            in, breaks the protocol, or was started for the run and ended by itself.
+    """
+    check(options)
+    allow_descriptors(options.users)
+    if options.url is not None:
+        return measure(options, parse_url(options.url), options.pid, progress)
+    with own_server(options.fps) as server:
+        return measure(options, parse_url(server.url), server.pid, progress)
+
+
+def main(options: Options, *, json: bool) -> int:
+    """Run, and print the figures on stdout; what keeps the run from being done is one line on stderr.
+
+    Args:
+        options: what to measure.
+        json: print one JSON object instead of a table.
+
+    Returns:
+        The exit status: 0, or 1 if the result is not `Result.sound`, or 2 if there is none.
+    """
+    try:
+        result = _run_with_progress_bar(options)
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return _EXIT_NOT_DONE
+    if json:
+        sys.stdout.write(to_json(result) + "\n")
+    else:
+        Console().print(table(result))
+    return _EXIT_SOUND if result.sound else _EXIT_UNSOUND
+
+
+def _run_with_progress_bar(options: Options) -> Result:
+    if not sys.stderr.isatty():
+        return run(options, lambda fraction: None)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    # Drawn between two turns of the load, never by a thread that would hold it up in the middle of one.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
+        task = bar.add_task(f"{options.users} users", total=1.0)
+
+        def show(fraction: float) -> None:
+            bar.update(task, completed=fraction, refresh=True)
+
+        return run(options, show)

@@ -1,0 +1,180 @@
+"""The server under test as a process: one started for the run, and what a process costs.
+
+Rules:
+
+- A server that was started here is ended here, whatever happens: by SIGINT, as a person would, and if that
+  does not end it in time, by force.
+- Its output is always read, so that it never blocks on a full pipe, and only the tail is kept.
+
+Theory of operation: the server picks a free port and prints its URL once it listens. Two threads read its
+output; they sleep except when it says something, which at its lowest log level is at the start, at the stop
+and in trouble. It stays in this process's group, so that Ctrl-C in a terminal, or the end of a batch job,
+reaches it too.
+"""
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import IO
+
+import psutil
+from attrs import frozen
+
+from ._options import BenchError
+
+_START_DEADLINE_S = 20.0
+# A server of ours gives its connections a few seconds to close.
+_STOP_DEADLINE_S = 10.0
+
+_URL = re.compile(r"ws://127\.0\.0\.1:\d+/")
+_TAIL_LINES = 5
+_LINE_CHARACTERS = 300
+_POLL_S = 0.05
+
+
+@frozen
+class RunningServer:
+    """A server started for the run: where it listens, and its process."""
+
+    url: str
+    pid: int
+
+
+@frozen
+class Usage:
+    """What a process and its children have used up to one moment.
+
+    Attributes:
+        at_s: when, by `time.perf_counter`.
+        cpu_s: CPU seconds in user and system mode since they started, children that ended included.
+        rss_bytes: resident memory now; pages that several of them share count for each.
+    """
+
+    at_s: float
+    cpu_s: float
+    rss_bytes: int
+
+
+@contextlib.contextmanager
+def own_server(fps: float) -> Iterator[RunningServer]:
+    """A server of this package on a free port of 127.0.0.1, while the context lasts.
+
+    Raises: BenchError: it cannot be started, or prints no URL within 20 s; or, on leaving, it had ended by
+    itself.
+    """
+    try:
+        process = subprocess.Popen(
+            _command(fps),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},  # the URL must not wait in a buffer
+        )
+    except OSError as error:
+        raise BenchError(f"cannot start a server with {sys.executable} ({error})") from error
+    assert process.stdout is not None
+    assert process.stderr is not None
+    urls: queue.SimpleQueue[str] = queue.SimpleQueue()
+    last_words: deque[str] = deque(maxlen=_TAIL_LINES)
+    readers = [
+        threading.Thread(target=_find_urls, args=(process.stdout, urls), daemon=True, name="bench: server's stdout"),
+        threading.Thread(
+            target=_keep_tail, args=(process.stderr, last_words), daemon=True, name="bench: server's stderr"
+        ),
+    ]
+    try:
+        for reader in readers:
+            reader.start()
+        yield RunningServer(_wait_for_url(process, urls, readers, last_words), process.pid)
+        if process.poll() is not None:
+            raise _ended(process, readers, last_words, "during the run")
+    finally:
+        _stop(process)
+        for reader, stream in zip(readers, (process.stdout, process.stderr), strict=True):
+            reader.join(_STOP_DEADLINE_S)
+            if not reader.is_alive():  # as it is while a grandchild holds the pipe; closing would wait for it
+                stream.close()
+
+
+def _command(fps: float) -> list[str]:
+    server = [sys.executable, "-m", "trio_vrchat", "--host", "127.0.0.1", "--port", "0"]
+    return [*server, "--fps", str(fps), "--log-level", "0"]
+
+
+def _find_urls(stream: IO[str], urls: queue.SimpleQueue[str]) -> None:
+    while line := stream.readline(_LINE_CHARACTERS):
+        if found := _URL.search(line):
+            urls.put(found.group())
+
+
+def _keep_tail(stream: IO[str], tail: deque[str]) -> None:
+    while line := stream.readline(_LINE_CHARACTERS):
+        if line.strip():
+            tail.append(line.strip())
+
+
+def _wait_for_url(
+    process: subprocess.Popen[str],
+    urls: queue.SimpleQueue[str],
+    readers: list[threading.Thread],
+    last_words: deque[str],
+) -> str:
+    deadline = time.monotonic() + _START_DEADLINE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(queue.Empty):
+            return urls.get(timeout=_POLL_S)
+        if process.poll() is not None:
+            raise _ended(process, readers, last_words, "before it listened")
+    raise BenchError(f"the server started for the run printed no URL within {_START_DEADLINE_S:g} s")
+
+
+def _ended(
+    process: subprocess.Popen[str], readers: list[threading.Thread], last_words: deque[str], when: str
+) -> BenchError:
+    for reader in readers:
+        reader.join(1)  # what it said last may still be in the pipe
+    said = " | ".join(last_words) or "nothing on stderr"
+    return BenchError(f"the server started for the run ended {when}, with status {process.returncode}: {said}")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    try:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_DEADLINE_S)
+    finally:  # also on a second Ctrl-C while waiting
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def usage(pid: int) -> Usage | None:
+    """What process `pid` and its children have used; None if there is none, or it may not be looked at."""
+    try:
+        root = psutil.Process(pid)
+        with root.oneshot():
+            family = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return None
+    cpu_s, rss_bytes = 0.0, 0
+    for process in family:
+        try:
+            times = process.cpu_times()
+            rss_bytes += process.memory_info().rss
+        except psutil.Error:
+            if process is root:
+                return None
+            continue  # a child that ended meanwhile is in its parent's times
+        cpu_s += times.user + times.system + times.children_user + times.children_system
+    return Usage(time.perf_counter(), cpu_s, rss_bytes)
