@@ -4,6 +4,7 @@
 `trio_vrchat.testing` is the server in memory, for tests.
 """
 
+from ._blocking import Server as Server
 from ._client import Client as Client
 from ._client import open_client as open_client
 from ._config import Config as Config

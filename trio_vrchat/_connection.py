@@ -102,6 +102,7 @@ class Connection:
         self._conversation = trio.CancelScope()
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._written_out = trio.Event()
+        self._end_by = math.inf
         self._close_code = 0
         self._close_reason = ""
 
@@ -122,11 +123,12 @@ class Connection:
                     async with trio.open_nursery() as library:
                         with self._conversation:
                             await self._converse(library, writing)
+                        await self._leave()
+                        await self._say_the_rest()
                         library.cancel_scope.cancel()
                 finally:
-                    with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
-                        await self._session.end()
-                await self._finish()
+                    await self._leave()
+                await self._end()
                 writing.cancel_scope.cancel()
         finally:
             shared.connections.discard(self)
@@ -163,11 +165,13 @@ class Connection:
                 request = await trio_websocket.wrap_server_stream(
                     library, self._stream, max_message_size=self._config.message_limit_bytes, receive_buffer_size=None
                 )
-                return await request.accept()
+                websocket = await request.accept()
             except trio_websocket.ConnectionClosed:
                 return None
             finally:
                 self._stream.on_end = _do_nothing
+            self._stream.accepted.set()
+            return websocket
         return None
 
     async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
@@ -195,18 +199,30 @@ class Connection:
             self._conversation.cancel()
         self._written_out.set()
 
-    async def _finish(self) -> None:
-        """What is still to be said to the client, and the closing handshake, within `close_timeout_s`."""
-        code, reason = self._how_it_ends()
-        _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
+    async def _leave(self) -> None:
+        """Leave the rooms, whatever is being cancelled. Does nothing the second time."""
+        with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
+            await self._session.end()
+
+    async def _say_the_rest(self) -> None:
+        """Let what waits in the outbox go out, and the library finish the frame it is sending, if it is."""
+        self._end_by = trio.current_time() + self._config.close_timeout_s
         self._outbox.close()
         if self._websocket is None or self._stream.broken:
             return
-        with trio.move_on_after(self._config.close_timeout_s):
-            if code in (GOING_AWAY, NO_LOGIN):
-                self._writer_waits.unpark_all()
-                await self._written_out.wait()
-            if code:
+        if self._close_code == TOO_SLOW:
+            self._outbox.clear()
+        with trio.move_on_at(self._end_by):
+            self._writer_waits.unpark_all()
+            await self._written_out.wait()
+            await self._stream.wait_for_frame_end()
+
+    async def _end(self) -> None:
+        """The closing handshake, where there is somebody to do it with."""
+        code, reason = self._how_it_ends()
+        _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
+        if code and self._websocket is not None and not self._stream.broken:
+            with trio.move_on_at(self._end_by):
                 await self._stream.end(code, reason)
 
     def _how_it_ends(self) -> tuple[int, str]:

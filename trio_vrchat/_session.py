@@ -59,6 +59,7 @@ class Session:
     statistics: Statistics
     user: str | None = None
     _memberships: dict[str, _Membership] = attrs.field(init=False, factory=dict)
+    _ended: bool = attrs.field(init=False, default=False)
 
     async def handle(self, text: str) -> None:
         """Let one text message have its effect, and answer it."""
@@ -169,6 +170,6 @@ class Session:
         """Leave all rooms and give the name back, in this order: whoever takes the name next joins after our leave."""
         while self._memberships:
             await self._leave(next(iter(self._memberships)))
-        if self.user is not None:
+        if self.user is not None and not self._ended:
             self.users.discard(self.user)
-            self.user = None
+        self._ended = True

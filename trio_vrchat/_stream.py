@@ -33,6 +33,7 @@ _CLOSE_FRAME_START = 0x80 | CLOSE
 class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
+    - `accepted`: MUST be set once the handshake is done; no frame is read before.
     - `close_sent`: a close frame has gone out; nothing else will.
     - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
     - `stalled`: broken, because a write stood still for `write_timeout_s`.
@@ -46,6 +47,8 @@ class GuardedStream(trio.abc.Stream):
         self._statistics = statistics
         self._meter = FrameMeter(message_limit_bytes)
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
+        self._behind_head = b""
+        self.accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
         self._closed_by_library = False
         self.on_end: Callable[[], None] = lambda: None
@@ -64,13 +67,23 @@ class GuardedStream(trio.abc.Stream):
         """The client's next bytes, checked; empty at the end, and after a violation."""
         if self._closed_by_library:
             raise trio.ClosedResourceError
+        if self.violation is not None:
+            self.on_end()
+            return b""
+        if self._head is None:
+            # The library reads on before it has answered the handshake, and forgets what it reads there until more
+            # comes. So frames that came right behind the head are kept until the handshake is done.
+            await self.accepted.wait()
+            data, self._behind_head = self._behind_head, b""
+        else:
+            data = b""
         try:
-            data = await self._receive(max_bytes or _READ_BYTES)
+            data = data or await self._receive(max_bytes or _READ_BYTES)
         except trio.BrokenResourceError:
             self.broken = True
             self.on_end()
             raise
-        sound = data[: self._check(data)]
+        sound = self._read_head(data) if self._head is not None else data[: self._meter.feed(data)]
         if not sound:
             self.on_end()
         return sound
@@ -80,19 +93,19 @@ class GuardedStream(trio.abc.Stream):
         self._statistics.bytes_in += len(data)
         return data
 
-    def _check(self, data: bytes) -> int:
-        """How many of these bytes the library may see."""
-        head_bytes = 0
-        if self._head is not None:
-            head = self._head + data
-            end = _HEAD_END.search(head)
-            if not end:
-                # Past the limit h11 refuses, and the handshake ends with a 400.
-                self._head = head[:_HEAD_LIMIT_BYTES]
-                return len(data)
-            head_bytes = end.end() - len(self._head)
-            self._head = None
-        return head_bytes + self._meter.feed(data[head_bytes:])
+    def _read_head(self, data: bytes) -> bytes:
+        """The part of these bytes that belongs to the head of the handshake."""
+        assert self._head is not None
+        head = self._head + data
+        end = _HEAD_END.search(head)
+        if not end:
+            # Past the limit h11 refuses, and the handshake ends with a 400.
+            self._head = head[:_HEAD_LIMIT_BYTES]
+            return data
+        head_bytes = end.end() - len(self._head)
+        self._head = None
+        self._behind_head = data[head_bytes:]
+        return data[:head_bytes]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write one or several whole frames."""
@@ -125,13 +138,18 @@ class GuardedStream(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken = True
 
+    async def wait_for_frame_end(self) -> None:
+        """Wait until no write is under way: whoever is cancelled now cuts off no frame."""
+        async with self._turn:
+            pass
+
     async def _read_to_the_end(self) -> None:
         """Discard what still comes: a socket that is closed with unread bytes is reset, and loses our last frame."""
         while not self._meter.peer_closed:
             data = await self._receive(_READ_BYTES)
             if not data:
                 return
-            self._check(data)
+            self._meter.feed(data)
 
     async def aclose_forcefully(self) -> None:
         """Free the socket, now."""

@@ -71,6 +71,7 @@ class _Pipe:
         self.data = bytearray()
         self.ended = False  # by the writer: the reader sees the end after the data
         self.reset = False  # by either: both see an error
+        self.reader_closed = False
         self._changed = trio.lowlevel.ParkingLot()
 
     def change(self) -> None:
@@ -147,7 +148,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._closed = True
         self._outgoing.ended = True
         self._outgoing.change()
-        self._incoming.reset = True
+        self._incoming.reset = self._incoming.reader_closed = True
         self._incoming.change()
         await trio.lowlevel.checkpoint()
 
@@ -229,8 +230,8 @@ class RawClient:
 
     @property
     def ended(self) -> bool:
-        """Whether the server has closed the connection."""
-        return self._down.ended
+        """Whether the server has freed the connection."""
+        return self._up.reader_closed
 
     @property
     def unread_bytes(self) -> int:
