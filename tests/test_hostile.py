@@ -82,6 +82,8 @@ async def test_a_broken_handshake_ends_alone(autojump_clock: MockClock, what: st
             client.end()
         elif after == "reset":
             client.reset()
+        await settle()
+        assert after == "silence" or client.ended, "who hangs up is not waited for"
 
 
 async def test_a_slow_handshake_has_five_seconds(autojump_clock: MockClock) -> None:
@@ -247,6 +249,23 @@ async def test_after_our_close_the_client_has_three_seconds(autojump_clock: Mock
         assert not client.ended
         await trio.sleep(3)
         assert client.ended
+
+
+async def test_a_name_given_back_is_not_given_back_again(autojump_clock: MockClock) -> None:
+    async with testing.open_server(Config(outbox_limit_frames=4, history=0)) as server:
+        witness = await server.login("witness")
+        await server.login("Tibi")
+        while server.statistics.members == 2:
+            witness.send({"room": "lobby", "data": "x" * 30_000})
+            await settle()
+            witness.texts()
+        # Tibi's connection, too slow to be kept, is still in its closing handshake.
+        second = await server.login("Tibi")
+        assert second.messages()[0]["response"]["code"] == 202
+        await trio.sleep(5)
+        assert server.statistics.connections == 2
+        third = await server.login("Tibi")
+        assert third.messages()[0]["response"]["code"] == 409
 
 
 async def test_a_write_that_stands_still_ends_the_connection(autojump_clock: MockClock) -> None:

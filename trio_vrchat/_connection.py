@@ -124,7 +124,7 @@ class Connection:
                         with self._conversation:
                             await self._converse(library, writing)
                         await self._leave()
-                        await self._say_the_rest()
+                        await self._say_the_rest(library.cancel_scope)
                         library.cancel_scope.cancel()
                 finally:
                     await self._leave()
@@ -204,8 +204,8 @@ class Connection:
         with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
             await self._session.end()
 
-    async def _say_the_rest(self) -> None:
-        """Let what waits in the outbox go out, and the library finish the frame it is sending, if it is."""
+    async def _say_the_rest(self, library: trio.CancelScope) -> None:
+        """Let what waits in the outbox go out, and the library finish the frame it is sending before it is ended."""
         self._end_by = trio.current_time() + self._config.close_timeout_s
         self._outbox.close()
         if self._websocket is None or self._stream.broken:
@@ -215,7 +215,7 @@ class Connection:
         with trio.move_on_at(self._end_by):
             self._writer_waits.unpark_all()
             await self._written_out.wait()
-            await self._stream.wait_for_frame_end()
+            await self._stream.cancel_between_frames(library)
 
     async def _end(self) -> None:
         """The closing handshake, where there is somebody to do it with."""

@@ -138,10 +138,11 @@ class GuardedStream(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.broken = True
 
-    async def wait_for_frame_end(self) -> None:
-        """Wait until no write is under way: whoever is cancelled now cuts off no frame."""
+    async def cancel_between_frames(self, scope: trio.CancelScope) -> None:
+        """Cancel the tasks in `scope` when none of them is writing, so that no frame is cut off."""
         async with self._turn:
-            pass
+            # Not after: the lock would have passed to one of them.
+            scope.cancel()
 
     async def _read_to_the_end(self) -> None:
         """Discard what still comes: a socket that is closed with unread bytes is reset, and loses our last frame."""
