@@ -176,6 +176,9 @@ async def test_a_broken_frame_is_answered_with_its_close_code(
         assert client.messages()[0]["response"]["code"] == 220, "what came before it counts"
         assert client.close_code == code
         assert client.ended == what.startswith("close"), "it may read that in peace, and answer, unless it has"
+        assert client._down.ended == (client.ended or code != 1007), (
+            "where nothing can be understood, it is asked to go"
+        )
         client.end()
         await settle()
         assert client.ended

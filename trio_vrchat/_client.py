@@ -329,7 +329,8 @@ async def client_on_stream(
                 await client._login(password)
                 yield client
             finally:
-                with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
+                # Where we are cancelled, so is the library's reader, and nobody would hear the server's answer.
+                with trio.move_on_after(_CLOSE_TIMEOUT_S):
                     await websocket.aclose()
     finally:
         with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):

@@ -123,11 +123,12 @@ class Connection:
                     async with trio.open_nursery() as library:
                         with self._conversation:
                             await self._converse(library, writing)
-                        await self._leave()
+                        await self._session.end()
                         await self._say_the_rest(library.cancel_scope)
                         library.cancel_scope.cancel()
                 finally:
-                    await self._leave()
+                    with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
+                        await self._session.end()
                 await self._end()
                 writing.cancel_scope.cancel()
         finally:
@@ -198,11 +199,6 @@ class Connection:
             outbox.close()
             self._conversation.cancel()
         self._written_out.set()
-
-    async def _leave(self) -> None:
-        """Leave the rooms, whatever is being cancelled. Does nothing the second time."""
-        with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
-            await self._session.end()
 
     async def _say_the_rest(self, library: trio.CancelScope) -> None:
         """Let what waits in the outbox go out, and the library finish the frame it is sending before it is ended."""

@@ -167,7 +167,10 @@ class Session:
         await membership.entrance.leave(membership.member)
 
     async def end(self) -> None:
-        """Leave all rooms and give the name back, in this order: whoever takes the name next joins after our leave."""
+        """Leave all rooms and give the name back, in this order: whoever takes the name next joins after our leave.
+
+        Does nothing the second time.
+        """
         while self._memberships:
             await self._leave(next(iter(self._memberships)))
         if self.user is not None and not self._ended:

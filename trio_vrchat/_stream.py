@@ -20,7 +20,7 @@ from collections.abc import Callable
 import trio
 
 from ._errors import FrameViolation
-from ._frames import CLOSE, FrameMeter, close_frame
+from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame
 from ._statistics import Statistics
 
 # The end of an HTTP head as h11, beneath the library, reads it; and the length at which h11 gives up.
@@ -131,7 +131,7 @@ class GuardedStream(trio.abc.Stream):
         try:
             if not self.close_sent:
                 await self.send_all(close_frame(code, reason))
-            if self.violation and isinstance(self._stream, trio.abc.HalfCloseableStream):
+            if code in (PROTOCOL_ERROR, MESSAGE_TOO_BIG) and isinstance(self._stream, trio.abc.HalfCloseableStream):
                 # Nothing that comes now can be understood, the peer's close frame included: ask it to hang up.
                 await self._stream.send_eof()
             await self._read_to_the_end()
