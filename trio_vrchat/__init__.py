@@ -6,7 +6,6 @@
 
 from ._blocking import Server as Server
 from ._client import Client as Client
-from ._client import open_client as open_client
 from ._config import Config as Config
 from ._errors import AccessDenied as AccessDenied
 from ._errors import BadRequest as BadRequest
@@ -34,6 +33,7 @@ from ._events import Refused as Refused
 from ._events import Said as Said
 from ._events import Transform as Transform
 from ._events import Vector as Vector
+from ._open_client import open_client as open_client
 from ._server import Handle as Handle
 from ._server import serve as serve
 from ._statistics import Statistics as Statistics

@@ -1,4 +1,4 @@
-"""A client for bots and tests: `open_client`.
+"""A client for bots and tests: what it asks, what it is answered, what it hears.
 
 One task reads: it answers the calls that wait and puts events into a bounded queue, so that a bot which never looks at
 its events neither grows nor stands still. Calls that the protocol answers wait for the answer; `say`, `move` and
@@ -10,11 +10,7 @@ answered by a message of that room that lists this user, or by an error that nam
 
 from __future__ import annotations
 
-import ssl
-import urllib.parse
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
@@ -22,10 +18,8 @@ import msgspec
 import trio
 import trio_websocket
 
-from ._background import open_background
 from ._errors import (
     ERROR_BY_CODE,
-    CannotConnect,
     ConnectionLost,
     InternalError,
     InvalidStructure,
@@ -37,10 +31,6 @@ from ._messages import JOIN, LEAVE, LIST, MESSAGE, TRANSFORM
 
 # Some seconds of a large, lively room.
 _EVENTS_LIMIT = 4096
-# A batch of a thousand members with hands.
-_MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
-_HANDSHAKE_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 3.0
 _ABNORMAL = 1006
 
 
@@ -95,6 +85,29 @@ class Client:
         self._changed = trio.lowlevel.ParkingLot()
         self._lost: ConnectionLost | None = None
 
+    # For `open_client`
+
+    async def log_in(self, password: str) -> None:
+        """Log in, and wait until the lobby has shown itself. Raises AccessDenied, BadRequest or Conflict."""
+        lobby = self._rooms["lobby"] = _Room(call=_Call())
+        assert lobby.call is not None
+        await self._system("login", {"user": self.user, "pass": password})
+        await lobby.call.wait()
+
+    async def read(self) -> None:
+        """Take messages until the connection ends. A task of its own."""
+        while True:
+            try:
+                text = await self._websocket.get_message()
+            except trio_websocket.ConnectionClosed:
+                self._lose()
+                return
+            message = msgspec.json.decode(text)
+            if message["info"] == "user":
+                self._take_payload(message["room"], message["payload"])
+            else:
+                self._take_response(message["info"], message["response"])
+
     # System requests
 
     async def ping(self) -> float:
@@ -105,12 +118,6 @@ class Client:
         """The open rooms' names, and the title of each ("" where it has none)."""
         detail: dict[str, str] = (await self._system("rooms"))["detail"]
         return detail
-
-    async def _login(self, password: str) -> None:
-        lobby = self._rooms["lobby"] = _Room(call=_Call())
-        assert lobby.call is not None
-        await self._system("login", {"user": self.user, "pass": password})
-        await lobby.call.wait()
 
     async def _system(self, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
         call = _Call()
@@ -204,20 +211,6 @@ class Client:
         await trio.lowlevel.checkpoint()
         return self._events.popleft()
 
-    async def _read(self) -> None:
-        """Take messages until the connection ends."""
-        while True:
-            try:
-                text = await self._websocket.get_message()
-            except trio_websocket.ConnectionClosed:
-                self._lose()
-                return
-            message = msgspec.json.decode(text)
-            if message["info"] == "user":
-                self._take_payload(message["room"], message["payload"])
-            else:
-                self._take_response(message["info"], message["response"])
-
     def _lose(self) -> ConnectionLost:
         if self._lost is None:
             closed = self._websocket.closed
@@ -282,94 +275,3 @@ def _event(room: str, entry: dict[str, Any], joined_at: float) -> Event:
 
 def _vector(coordinates: dict[str, float]) -> Vector:
     return Vector(coordinates["x"], coordinates["y"], coordinates["z"])
-
-
-@asynccontextmanager
-async def open_client(
-    url: str, user: str, password: str, *, ssl_context: ssl.SSLContext | None = None
-) -> AsyncIterator[Client]:
-    """Connect to a server, log in, and be in its lobby.
-
-    `url` is `ws://host:port/` or `wss://host:port/`; `ssl_context` is for certificates that the system does not know.
-
-        async with trio_vrchat.open_client("ws://127.0.0.1:42069/", "Tibi", "1234") as client:
-            await client.say("lobby", "hello")
-            async for event in client:
-                print(event)
-
-    Raises ValueError (no such URL), CannotConnect, AccessDenied or Conflict (the login was refused).
-    """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"a URL begins with ws://host or wss://host, not {url!r}")
-    host, port = parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    stream: trio.abc.Stream
-    try:
-        stream = await trio.open_tcp_stream(host, port)
-    except OSError as error:
-        raise CannotConnect(f"nobody answers at {url}: {error}") from error
-    if parts.scheme == "wss":
-        stream = trio.SSLStream(stream, ssl_context or ssl.create_default_context(), server_hostname=host)
-    async with client_on_stream(stream, parts.netloc.rpartition("@")[2], target, user, password) as client:
-        yield client
-
-
-@asynccontextmanager
-async def client_on_stream(
-    stream: trio.abc.Stream, host: str, target: str, user: str, password: str
-) -> AsyncIterator[Client]:
-    """`open_client` on a stream that is connected already; it is closed at the end."""
-    try:
-        async with open_background() as nursery:
-            websocket = await _handshake(nursery, stream, host, target)
-            client = Client(user, websocket)
-            nursery.start_soon(client._read, name=f"reader of {user}")
-            try:
-                await client._login(password)
-                yield client
-            finally:
-                # Where we are cancelled, so is the library's reader, and nobody would hear the server's answer.
-                with trio.move_on_after(_CLOSE_TIMEOUT_S):
-                    await websocket.aclose()
-    finally:
-        with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-            await trio.aclose_forcefully(stream)
-
-
-class _Reader:
-    """Stands where the library wants a nursery for its reader, which has no other way to say that it has ended."""
-
-    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
-        self._nursery = nursery
-        self._handshake = handshake
-        self.how_it_ended = "it hung up"
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._run, reader, name="WebSocket reader")
-
-    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await reader()
-        except trio_websocket.ConnectionRejected as rejection:
-            self.how_it_ended = f"it answered with HTTP status {rejection.status_code}"
-        except Exception as error:  # noqa: BLE001  (whatever the server sent to confuse the library)
-            self.how_it_ended = f"it answered with something else: {error}"
-        self._handshake.cancel()
-
-
-async def _handshake(
-    nursery: trio.Nursery, stream: trio.abc.Stream, host: str, target: str
-) -> trio_websocket.WebSocketConnection:
-    handshake = trio.move_on_after(_HANDSHAKE_TIMEOUT_S)
-    reader = _Reader(nursery, handshake)
-    with handshake:
-        return await trio_websocket.wrap_client_stream(
-            reader,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            stream,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            host,
-            target,
-            max_message_size=_MESSAGE_LIMIT_BYTES,
-            receive_buffer_size=None,
-        )
-    raise CannotConnect(f"no WebSocket handshake with {host} within {_HANDSHAKE_TIMEOUT_S:g} s: {reader.how_it_ended}")

@@ -36,15 +36,15 @@ import trio
 import trio.testing
 
 from ._background import open_background
-from ._client import Client, client_on_stream
+from ._client import Client
 from ._config import Config
 from ._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from ._memory_stream import MemoryListener, Pipe, stream_pair
+from ._open_client import client_on_stream
 from ._server import Handle, serve
 from ._statistics import Statistics
 
 START_TIME = 1_600_000_000.0
-# What a kernel's socket buffer takes before a write waits.
-_PIPE_BYTES = 64 * 1024
 # RFC 6455, section 1.3
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY = base64.b64encode(b"a key for tests.")
@@ -63,117 +63,6 @@ async def settle() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-class _Pipe:
-    """Bytes on their way in one direction, with room for so many."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self.data = bytearray()
-        self.ended = False  # by the writer: the reader sees the end after the data
-        self.reset = False  # by either: both see an error
-        self.reader_closed = False
-        self._changed = trio.lowlevel.ParkingLot()
-
-    def change(self) -> None:
-        self._changed.unpark_all()
-
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        rest = memoryview(data)
-        while rest:
-            if self.reset:
-                raise trio.BrokenResourceError("the peer has gone")
-            room = self._limit_bytes - len(self.data)
-            if room <= 0:
-                await self._changed.park()
-                continue
-            self.data += rest[:room]
-            rest = rest[room:]
-            self.change()
-
-    async def read(self, max_bytes: int | None) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while not self.data and not self.ended and not self.reset:
-            await self._changed.park()
-        if self.reset:
-            raise trio.BrokenResourceError("the peer has gone")
-        return self.take(max_bytes)
-
-    def take(self, max_bytes: int | None = None) -> bytes:
-        data = bytes(self.data[:max_bytes])
-        del self.data[:max_bytes]
-        self.change()
-        return data
-
-
-class MemoryStream(trio.abc.HalfCloseableStream):
-    """One end of a connection in memory. A write waits while 64 KiB are unread, as on a socket."""
-
-    def __init__(self, incoming: _Pipe, outgoing: _Pipe, peer: str) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self.peer = peer
-        self._closed = False
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Some bytes; empty at the end. Raises BrokenResourceError after a reset."""
-        self._check_open()
-        data = await self._incoming.read(max_bytes)
-        self._check_open()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it. Raises BrokenResourceError after a reset."""
-        self._check_open()
-        await self._outgoing.write(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Return at once: a write finds out by itself."""
-        self._check_open()
-        await trio.lowlevel.checkpoint()
-
-    async def send_eof(self) -> None:
-        """End this direction."""
-        self._check_open()
-        self._outgoing.ended = True
-        self._outgoing.change()
-        await trio.lowlevel.checkpoint()
-
-    async def aclose(self) -> None:
-        """End this direction; what the peer still sends breaks it, as on a socket."""
-        self._closed = True
-        self._outgoing.ended = True
-        self._outgoing.change()
-        self._incoming.reset = self._incoming.reader_closed = True
-        self._incoming.change()
-        await trio.lowlevel.checkpoint()
-
-
-def _stream_pair(server_side_peer: str) -> tuple[MemoryStream, MemoryStream, _Pipe, _Pipe]:
-    up, down = _Pipe(_PIPE_BYTES), _Pipe(_PIPE_BYTES)
-    return MemoryStream(down, up, "server"), MemoryStream(up, down, server_side_peer), up, down
-
-
-class _MemoryListener(trio.abc.Listener[MemoryStream]):
-    def __init__(self) -> None:
-        # Unbuffered: whoever connects waits until the server has taken the connection.
-        self.streams, self._accepted = trio.open_memory_channel[MemoryStream](0)
-
-    async def accept(self) -> MemoryStream:
-        try:
-            return await self._accepted.receive()
-        except trio.EndOfChannel:
-            raise trio.ClosedResourceError from None
-
-    async def aclose(self) -> None:
-        self._accepted.close()
-        await trio.lowlevel.checkpoint()
-
-
 class RawClient:
     """A client of which you see every frame, and which does only what you tell it.
 
@@ -181,7 +70,7 @@ class RawClient:
     takes it, it is a client that does not read: after 64 KiB the server's writes wait.
     """
 
-    def __init__(self, up: _Pipe, down: _Pipe) -> None:
+    def __init__(self, up: Pipe, down: Pipe) -> None:
         self._up = up
         self._down = down
         self._unparsed = bytearray()
@@ -300,7 +189,7 @@ class MemoryServer:
     """A running server without sockets."""
 
     handle: Handle
-    _listener: _MemoryListener
+    _listener: MemoryListener
     _numbers: Iterator[int] = attrs.field(init=False, factory=lambda: itertools.count(1))
 
     @property
@@ -310,7 +199,7 @@ class MemoryServer:
 
     async def dial(self) -> RawClient:
         """Connect, and send nothing: not even the WebSocket handshake."""
-        _, server_end, up, down = _stream_pair(f"headset {next(self._numbers)}")
+        _, server_end, up, down = stream_pair(f"headset {next(self._numbers)}")
         await self._listener.streams.send(server_end)
         return RawClient(up, down)
 
@@ -336,7 +225,7 @@ class MemoryServer:
     @asynccontextmanager
     async def open_client(self, user: str, password: str = "secret") -> AsyncIterator[Client]:
         """`trio_vrchat.open_client` on this server."""
-        client_end, server_end, _, _ = _stream_pair(f"headset {next(self._numbers)}")
+        client_end, server_end, _, _ = stream_pair(f"headset {next(self._numbers)}")
         await self._listener.streams.send(server_end)
         async with client_on_stream(client_end, "memory", "/", user, password) as client:
             yield client
@@ -359,14 +248,14 @@ async def open_server(config: Config | None = None) -> AsyncIterator[MemoryServe
     config = config or Config()
     if config.start_time is None:
         config = attrs.evolve(config, start_time=START_TIME)
-    listener = _MemoryListener()
+    listener = MemoryListener()
     async with open_background() as nursery:
         handle = await nursery.start(_serve_in_memory, config, listener)
         yield MemoryServer(handle, listener)
 
 
 async def _serve_in_memory(
-    config: Config, listener: _MemoryListener, *, task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED
+    config: Config, listener: MemoryListener, *, task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED
 ) -> None:
     with contextlib.closing(listener.streams):
         await serve(config, listeners=[listener], task_status=task_status)
