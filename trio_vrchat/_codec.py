@@ -14,6 +14,7 @@ Writing joins fragments: each entry of a payload is encoded once, however many m
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -28,8 +29,12 @@ from ._messages import LoginOptions, RoomMessage, SystemRequest, TransformData
 NESTING_LIMIT = 64
 USER_NAME_LIMIT = 32
 ROOM_NAME_LIMIT = 64
-# No double is as large as a number of 310 digits, and a shorter one always fits.
-_MAYBE_INFINITE = re.compile(r"[0-9]{309}")
+# msgspec refuses what is too large for a double, except integers, of which Python has no largest. One of up to 308
+# digits fits.
+_LONG_DIGITS = re.compile(r"[0-9]{309}")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(r"[\[\]{}]")
 
 _T = TypeVar("_T")
 
@@ -51,9 +56,9 @@ def parse(text: str) -> dict[str, Any]:
         raise InvalidStructure(f"not a JSON text that the protocol allows: {error}") from None
     if type(tree) is not dict:
         raise InvalidStructure(f"a message is a JSON object, not {_kind(tree)}")
-    # Two counts prove for nearly every message what a walk through it would find.
-    if text.count("{") + text.count("[") > NESTING_LIMIT or _MAYBE_INFINITE.search(text):
-        _check_tree(tree)
+    # Two counts prove for nearly every message what a closer look would find.
+    if text.count("{") + text.count("[") > NESTING_LIMIT or _LONG_DIGITS.search(text):
+        _look_closer(text)
     return tree
 
 
@@ -68,22 +73,16 @@ def _kind(value: object) -> str:
     return names.get(type(value), "null")
 
 
-def _check_tree(tree: object) -> None:
-    level, depth = [tree], 0
-    while level:
-        depth += 1
-        inner: list[object] = []
-        for value in level:
-            if isinstance(value, dict | list):
-                if depth > NESTING_LIMIT:
-                    raise InvalidStructure(f"nesting is at most {NESTING_LIMIT} deep")
-                inner.extend(value.values() if isinstance(value, dict) else value)
-            elif isinstance(value, int):
-                try:
-                    float(value)
-                except OverflowError:
-                    raise InvalidStructure("a number is larger than any double") from None
-        level = inner
+def _look_closer(text: str) -> None:
+    """Check the text, not the tree: of two equal keys the tree keeps only the last, and the text is what is relayed."""
+    bare = _STRING.sub("", text)
+    depth = 0
+    for bracket in _BRACKET.findall(bare):
+        depth += 1 if bracket in "[{" else -1
+        if depth > NESTING_LIMIT:
+            raise InvalidStructure(f"nesting is at most {NESTING_LIMIT} deep")
+    if any(math.isinf(float(number)) for number in _NUMBER.findall(bare)):
+        raise InvalidStructure("a number is larger than any double")
 
 
 def read_system_request(tree: dict[str, Any]) -> SystemRequest:

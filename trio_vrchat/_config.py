@@ -23,7 +23,7 @@ def _number(low: float, high: float) -> Callable[[object, attrs.Attribute[Any], 
         kinds: tuple[type[int] | type[float], ...] = (int,) if str(field.type) == "int" else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
             whole = "a whole number" if kinds == (int,) else "a number"
-            raise ConfigError(f"{field.name} must be {whole} from {low:g} to {high:g}, not {value!r}")
+            raise ConfigError(f"{field.name} must be {whole} from {low} to {high}, not {value!r}")
 
     return check
 
@@ -34,7 +34,9 @@ def _host(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _start_time(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+    if value is not None and (
+        not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0
+    ):
         raise ConfigError(f"{field.name} must be seconds since the Unix epoch, or be left out, not {value!r}")
 
 

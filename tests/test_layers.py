@@ -1,0 +1,118 @@
+"""The layers: imports point one way, and the plain half never meets trio."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import trio_vrchat
+
+PACKAGE = Path(trio_vrchat.__file__).parent
+
+# Each module imports only from those above it.
+PLAIN = (
+    "_version",
+    "_errors",
+    "_config",
+    "_clock",
+    "_statistics",
+    "_frames",
+    "_messages",
+    "_codec",
+    "_outbox",
+    "_presence",
+)
+ON_TRIO = (
+    "_frame_clock",
+    "_room",
+    "_directory",
+    "_session",
+    "_stream",
+    "_connection",
+    "_addresses",
+    "_server",
+)
+CORE = PLAIN + ON_TRIO
+# What uses the core, and what the core never imports. Not all need exist.
+OUTSIDE = {
+    "__init__",
+    "__main__",
+    "_background",
+    "_bench_command",
+    "_blocking",
+    "_client",
+    "_events",
+    "_logging",
+    "_memory_stream",
+    "_open_client",
+    "bench",
+    "testing",
+}
+KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_client", "_open_client"}
+
+
+def file_of(module: str) -> Path:
+    return PACKAGE / f"{module}.py"
+
+
+def imports_of(file: Path) -> Iterator[str]:
+    """What a file imports anywhere in it: modules of this package by their bare names, others by their first names."""
+    depth = len(file.relative_to(PACKAGE).parts)  # this many dots are the package itself
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level and node.level < depth:
+                continue  # a neighbour in the same subpackage
+            base = ".".join(filter(None, (PACKAGE.name if node.level else "", node.module)))
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, *rest = name.split(".")
+            if first != PACKAGE.name:
+                yield first
+            elif not rest or not (file_of(rest[0]).exists() or (PACKAGE / rest[0]).is_dir()):
+                yield "__init__"  # the package itself, or a name that it exports
+            else:
+                yield rest[0]
+
+
+def test_every_module_has_its_place() -> None:
+    modules = {file.stem for file in PACKAGE.glob("*.py")}
+    packages = {file.parent.name for file in PACKAGE.glob("*/__init__.py")}
+    assert modules | packages <= {*CORE, *OUTSIDE}
+    assert modules >= set(CORE)
+    assert not OUTSIDE & set(CORE)
+    assert len(set(CORE)) == len(CORE)
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_a_module_imports_only_from_above_it(module: str) -> None:
+    ours = {name for name in imports_of(file_of(module)) if name in CORE or name in OUTSIDE}
+    assert ours <= set(CORE[: CORE.index(module)])
+
+
+@pytest.mark.parametrize("module", PLAIN)
+def test_the_plain_half_never_imports_trio_not_even_through_others(module: str) -> None:
+    reached: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imports_of(file_of(waiting.pop())):
+            if name not in reached:
+                reached.add(name)
+                if file_of(name).exists():
+                    waiting.append(name)
+    assert not {name for name in reached if name.startswith("trio")}
+    # What loads the whole package loads trio.
+    assert "__init__" not in reached
+
+
+def test_only_the_connection_and_the_client_know_the_websocket_library() -> None:
+    knowing = set()
+    for file in PACKAGE.rglob("*.py"):
+        if {"trio_websocket", "wsproto"} & set(imports_of(file)):
+            knowing.add(file.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+    assert knowing <= KNOW_THE_WEBSOCKET_LIBRARY
+    assert "_connection" in knowing
