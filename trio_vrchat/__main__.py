@@ -1,0 +1,262 @@
+"""The command line: `python -m trio_vrchat`, or `trio-vrchat`.
+
+A thin shell over the library. The options are the fields of `Config`, read off the class, and the log's two. A value
+comes from the command line, or else from the environment (`--log-level` is TRIO_VRCHAT_LOG_LEVEL), or else from the
+TOML file of `--config` (`log_level = 1`). Wherever it comes from, `Config` itself judges it: text that is no number
+is handed on as text, for the one message that says what would be right.
+
+Whatever is wrong with what the user asked for is one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import itertools
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import attrs
+import cyclopts
+from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Parameter, Token
+
+from . import _config
+from ._blocking import announce, run
+from ._config import Config
+from ._errors import ConfigError, ListenError
+from ._logging import check_level, configure, one_line
+from ._version import __version__
+
+_PROGRAM = "trio-vrchat"
+_ENVIRONMENT_PREFIX = "TRIO_VRCHAT_"
+_ENVIRONMENT = "environment"
+_USAGE_ERROR = 2
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+_SERVER = Group.create_ordered("Server")
+_LOG = Group.create_ordered("Log")
+_LIMITS = Group.create_ordered("Limits")
+_TIMEOUTS = Group.create_ordered("Timeouts")
+_COMMANDS = Group.create_ordered("Commands")
+_OTHER = Group.create_ordered("Other")
+
+_HELP = "A chat and presence server for VR headsets. Without a command it runs the server."
+_USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
+       {_PROGRAM} bench [OPTIONS]"""
+_EPILOGUE = (
+    "Each option of the server can also be an environment variable (TRIO_VRCHAT_LOG_LEVEL=1) or a line in the file of "
+    "--config (log_level = 1). The command line comes before the environment, and that before the file."
+)
+
+
+# Options
+
+
+def help_texts() -> dict[str, str]:
+    """What stands under each field of `Config`. Python itself does not keep it, so it is read from the source."""
+    tree = ast.parse(inspect.getsource(_config))
+    [settings] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == Config.__name__]
+    texts: dict[str, str] = {}
+    for pair in itertools.pairwise(settings.body):
+        match pair:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = text
+    return texts
+
+
+def _server_options() -> list[inspect.Parameter]:
+    """The parameters that `Config` makes. `start_time` is for tests, and no option."""
+    hints, texts = get_type_hints(Config), help_texts()
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[
+                hints[field.name],
+                Parameter(
+                    group=_group_of(field.name),
+                    help=texts[field.name],
+                    metavar="ADDRESS" if hints[field.name] == str | None else "NUMBER",
+                    converter=_number_or_text(hints[field.name]),
+                    validator=_validator(field.name),
+                ),
+            ],
+        )
+        for field in attrs.fields(Config)
+        if field.name != "start_time"
+    ]
+
+
+def _group_of(name: str) -> Group:
+    if name.endswith("_timeout_s"):
+        return _TIMEOUTS
+    return _LIMITS if "_limit_" in name or "_per_" in name else _SERVER
+
+
+def _number_or_text(hint: object) -> Callable[[object, Sequence[Token]], object]:
+    number = hint if hint in (int, float) else str
+
+    def convert(_hint: object, tokens: Sequence[Token]) -> object:
+        [token] = tokens
+        if token.implicit_value is not UNSET:
+            return token.implicit_value  # from the file, which has numbers of its own
+        try:
+            return number(token.value)
+        except ValueError:
+            return token.value
+
+    return convert
+
+
+def _validator(name: str) -> Callable[[object, Any], None]:
+    def check(_hint: object, value: Any) -> None:
+        Config(**{name: value})
+
+    return check
+
+
+def _check_log_level(_hint: object, value: object) -> None:
+    check_level(value)
+
+
+def _check_log_json(_hint: object, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"log_json must be true or false, not {value!r}")
+
+
+# Where else values come from
+
+
+def _from_environment(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    if commands:
+        return
+    for argument in arguments:
+        variable = _ENVIRONMENT_PREFIX + argument.field_info.name.upper()
+        if variable in os.environ and not argument.tokens:
+            argument.append(Token(keyword=variable, value=os.environ[variable], source=_ENVIRONMENT))
+
+
+def _from_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    if commands:
+        return
+    options = {argument.field_info.name: argument for argument in arguments}
+    named_by = options.pop("config").tokens
+    if not named_by:
+        return
+    path = named_by[0].value
+    for key, value in _read_file(path, named_by[0].keyword).items():
+        if key not in options:
+            nearest = difflib.get_close_matches(key, options, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise CycloptsError(msg=f"{path}: there is no setting {key!r}{hint}")
+        if isinstance(value, dict | list):
+            raise CycloptsError(msg=f"{key} in {path} must be a single value, not {value!r}")
+        if not options[key].tokens:
+            options[key].append(Token(keyword=f"{key} in {path}", implicit_value=value, source=path))
+
+
+def _read_file(path: str, named_by: str | None) -> Mapping[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise CycloptsError(msg=f"cannot read the file {path!r} of {named_by}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CycloptsError(msg=f"{path} is not TOML: {error}") from error
+
+
+# Commands
+
+
+def _serve(
+    *,
+    config: Annotated[Path | None, Parameter(group=_SERVER, help="A TOML file with settings.", metavar="FILE")] = None,
+    log_level: Annotated[
+        int,
+        Parameter(
+            group=_LOG,
+            help="0: start, stop and failures; 1: also connections and logins; 2: also joins and leaves; "
+            "3: everything.",
+            metavar="LEVEL",
+            converter=_number_or_text(int),
+            validator=_check_log_level,
+        ),
+    ] = 2,
+    log_json: Annotated[bool, Parameter(group=_LOG, help="One JSON object a line.", validator=_check_log_json)] = False,
+    **settings: Any,
+) -> None:
+    # `config` has had its effect: see `_from_file`.
+    configure(log_level, as_json=log_json)
+    run(Config(**settings), started=announce)
+
+
+# What cyclopts takes the options from: those of the server in place of `settings`.
+[*_own_options, _settings] = inspect.signature(_serve, eval_str=True).parameters.values()
+_serve.__signature__ = inspect.Signature([*_server_options(), *_own_options])  # type: ignore[attr-defined]
+
+
+def _app() -> App:
+    app = App(
+        name=_PROGRAM,
+        usage=_USAGE,
+        version=f"{_PROGRAM} {__version__}",
+        help=_HELP,
+        help_epilogue=_EPILOGUE,
+        help_format="plaintext",
+        config=[_from_environment, _from_file],
+        group_commands=_COMMANDS,
+    )
+    for flag in ("--help", "--version"):
+        app[flag].group = _OTHER
+    app.default(_serve)
+    app.command(
+        "trio_vrchat._bench_command:bench",
+        name="bench",
+        help="Load a server with users and measure what arrives; without --url, a server of its own.",
+        help_epilogue="",
+        help_format="markdown",
+    )
+    return app
+
+
+# Errors
+
+
+def _problem(error: CycloptsError) -> str:
+    """What is wrong, in the user's words: the option, the variable or the line in the file that they wrote."""
+    match error:
+        case cyclopts.ValidationError(argument=cyclopts.Argument(tokens=[token, *_]) as argument):
+            return f"{token.keyword} {error.exception_message.removeprefix(argument.field_info.name + ' ')}"
+        case cyclopts.UnusedCliTokensError(unused_tokens=[token, *_]):
+            return f"unexpected argument {token!r}"
+    return str(error).rstrip(".")
+
+
+def _main(arguments: Sequence[str]) -> int:
+    try:
+        command, bound, _ = _app().parse_args(arguments, print_error=False, exit_on_error=False, verbose=False)
+        return command(*bound.args, **bound.kwargs) or 0
+    except CycloptsError as error:
+        command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
+        message = f"{_problem(error)} (see {command_line})"
+    except (ConfigError, ListenError) as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    print(f"{_PROGRAM}: error: {one_line(message)}", file=sys.stderr)  # noqa: T201  (there may be no log yet)
+    return _USAGE_ERROR
+
+
+def main() -> None:
+    """Run the command line, and end the process with its exit status."""
+    sys.exit(_main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The server as a whole program: `run` until a signal comes, and `Server`, which looks like the original server.
+
+These, and nothing below them, handle signals. The first SIGINT or SIGTERM stops the server cleanly; from then on both
+have their default effect, so that a second one ends the process at once, however long the first stop takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from urllib.parse import urlsplit
+
+import trio
+
+from ._addresses import open_listeners
+from ._config import Config
+from ._logging import check_level, configure
+from ._server import Handle, serve
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(config: Config, *, started: Callable[[Handle], object] | None = None) -> None:
+    """Run a server until the process is told to stop by SIGINT or SIGTERM; clients see close code 1001.
+
+    `started` is called once, when the server listens. To be called in the main thread, outside of any event loop.
+
+    Raises ListenError if it cannot listen.
+    """
+    trio.run(_main, config, started)
+
+
+async def _main(config: Config, started: Callable[[Handle], object] | None) -> None:
+    # From before the server listens until it has stopped; then the signals have the effect that they had before.
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        # Outside of any nursery, which would put its ListenError into an exception group.
+        listeners = await open_listeners(config.host, config.port)
+        async with trio.open_nursery() as nursery:
+            handle: Handle = await nursery.start(partial(serve, config, listeners=listeners))
+            if started is not None:
+                started(handle)
+            await anext(aiter(signals))
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            handle.cancel_scope.cancel()
+
+
+class Server:
+    """The blocking form of the server, with the argument names of the original.
+
+        trio_vrchat.Server(ip="192.0.2.7", port=42069, fps=20, log_level=2).run()
+
+    `ip` is the address to listen on, every interface if it is left out; `port` the TCP port, 0 for a free one; `fps`
+    the batches of transforms a second, at most; `log_level` is 0 for the server's start, stop and failures, 1 also for
+    connections and logins, 2 also for joins and leaves, 3 for everything.
+
+    Raises ConfigError where one of them is out of its range.
+    """
+
+    def __init__(self, ip: str | None = None, port: int = 42069, fps: float = 20.0, log_level: int = 2) -> None:
+        check_level(log_level)
+        self._config = Config(host=ip or None, port=port, fps=fps)
+        self._log_level = log_level
+
+    def run(self) -> None:
+        """Print the URLs on stdout and serve until SIGINT or SIGTERM. The log goes to stderr.
+
+        To be called in the main thread, outside of any event loop. Raises ListenError if it cannot listen.
+        """
+        configure(self._log_level, as_json=False)
+        run(self._config, started=announce)
+
+
+def announce(handle: Handle) -> None:
+    """Print on stdout where clients find the server. It goes on where nobody reads that."""
+    try:
+        print(announcement(handle.urls), flush=True)  # noqa: T201  (it is what the program says)
+    except (OSError, ValueError):  # ValueError: closed by the program itself
+        # What waits in the buffer would fail again at the end, and spoil the exit status.
+        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def announcement(urls: Sequence[str]) -> str:
+    """What is said at the start: a line for each URL, the network's first, and how to stop."""
+    here = [url for url in urls if ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback]
+    network = [url for url in urls if url not in here]
+    lines: list[str] = []
+    if network:
+        lines += ["Listening. Headsets on this network connect to:", *(f"  {url}" for url in network)]
+    if here:
+        lines.append("Programs on this machine connect to:" if network else "Listening, to this machine only:")
+        lines += [f"  {url}" for url in here]
+    return "\n".join([*lines, "Ctrl+C stops the server."])
