@@ -649,6 +649,7 @@ async def test_who_is_too_slow_is_4008_and_the_others_do_not_notice(autojump_clo
         tibi, anna = await two_in_the_lobby(server)
         slow = await server.login("slow")
         said = 0
+        heard: list[dict[str, Any]] = []
         while server.statistics.members == 3:
             tibi.send({"room": "lobby", "data": "x" * 10_000})
             said += 1

@@ -19,6 +19,7 @@ import websockets
 from websockets.asyncio.client import connect
 
 import trio_vrchat
+from tests.waiting import until
 from trio_vrchat import Config, Handle
 
 NODE = Path(__file__).parent / "node"
@@ -73,8 +74,7 @@ async def test_websockets_for_python() -> None:
             line, batch = await trio.to_thread.run_sync(lambda: asyncio.run(talk(handle.urls[0])))
             assert line["payload"][0]["data"] == "in fragments €"
             assert batch["payload"][0]["data"]["pos"] == {"x": 1, "y": 0, "z": 0}
-            while handle.statistics.connections:
-                await trio.lowlevel.checkpoint()
+            await until(lambda: handle.statistics.connections == 0)
             nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,55 @@
+"""What the README takes from the code, and its examples. `python -m tests.readme` writes the former anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+
+from trio_vrchat import Config
+from trio_vrchat.__main__ import help_texts
+
+README = Path(__file__).parent.parent / "README.md"
+_BEGIN, _END = "<!-- settings: written by python -m tests.readme -->\n", "<!-- end of settings -->"
+_LOG = [
+    ("--log-level", "TRIO_VRCHAT_LOG_LEVEL", "2", "What is logged: 0 to 3, as above."),
+    ("--log-json", "TRIO_VRCHAT_LOG_JSON", "false", "One JSON object a line."),
+    ("--config", "TRIO_VRCHAT_CONFIG", "", "A TOML file with settings."),
+]
+
+
+def settings_table() -> str:
+    """Every setting, its default and what it means, as Markdown."""
+    texts = help_texts()
+    rows = [
+        (
+            f"--{field.name.replace('_', '-')}",
+            f"TRIO_VRCHAT_{field.name.upper()}",
+            "" if field.default is None else f"{field.default}",
+            texts[field.name],
+        )
+        for field in attrs.fields(Config)
+        if field.name != "start_time"
+    ]
+    lines = ["| option | environment | default | |", "|---|---|---|---|"]
+    lines += [f"| `{option}` | `{variable}` | {default} | {text} |" for option, variable, default, text in rows + _LOG]
+    return "\n".join(lines) + "\n"
+
+
+def with_settings(text: str) -> str:
+    """The README with its table of settings as the code has it."""
+    before, rest = text.split(_BEGIN)
+    _, after = rest.split(_END)
+    return before + _BEGIN + settings_table() + _END + after
+
+
+def example(name: str) -> str:
+    """The code block that is marked with this name."""
+    found = re.search(rf"<!-- run this: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found, f"no example called {name} in the README"
+    return found[1]
+
+
+if __name__ == "__main__":
+    README.write_text(with_settings(README.read_text()))

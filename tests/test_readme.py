@@ -1,0 +1,81 @@
+"""The README says what is so: its settings are the code's, its examples run as they stand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+import trio_vrchat
+from tests.readme import README, example, with_settings
+from tests.test_real_clients import node_client
+from trio_vrchat import Config, Handle
+
+__all__ = ["node_client"]
+
+_ADDRESS = "127.0.0.1:42069"
+
+
+@asynccontextmanager
+async def a_server_with_somebody_in_it() -> AsyncIterator[Handle]:
+    async with trio.open_nursery() as nursery:
+        handle: Handle = await nursery.start(trio_vrchat.serve, Config(host="127.0.0.1", port=0))
+        async with trio_vrchat.open_client(handle.urls[0], "somebody", ""):
+            yield handle
+        nursery.cancel_scope.cancel()
+
+
+async def run(command: Sequence[str]) -> str:
+    """What the command prints, within a minute; its errors are ours."""
+    with trio.fail_after(60):
+        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    text = README.read_text()
+    assert with_settings(text) == text, "run python -m tests.readme"
+
+
+def test_the_two_commands_begin_with_an_environment_of_their_own() -> None:
+    commands = [line for line in README.read_text().splitlines() if line.startswith("python3 -m venv")]
+    assert len(commands) == 2
+    assert commands[0].endswith("python -m trio_vrchat")
+    assert commands[1].endswith("python -m pytest")
+
+
+@pytest.mark.parametrize("name", ["client", "websockets"])
+async def test_the_python_clients(name: str) -> None:
+    async with a_server_with_somebody_in_it() as handle:
+        code = example(name)
+        assert _ADDRESS in code
+        printed = await run([sys.executable, "-c", code.replace(_ADDRESS, f"127.0.0.1:{handle.port}")])
+        assert "somebody" in printed
+        assert "hello" in printed
+        assert "1.6" in printed
+
+
+async def test_the_javascript_client(node_client: list[str]) -> None:
+    node, talk = node_client
+    async with a_server_with_somebody_in_it() as handle:
+        code = "import { WebSocket } from 'ws';\n" + example("javascript")
+        script = trio.Path(talk).parent / "readme.mjs"
+        await script.write_text(code.replace(_ADDRESS, f"127.0.0.1:{handle.port}"))
+        printed = await run([node, str(script)])
+        assert "202 Access granted." in printed
+        assert "lobby Anna msg hello" in printed
+        assert "y: 1.6" in printed
+
+
+@pytest.mark.parametrize(("name", "printed"), [("embed", "Statistics(connections=0"), ("testing", "")])
+def test_the_programs(name: str, printed: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example(name)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert printed in done.stdout
