@@ -142,7 +142,13 @@ def test_a_number_that_is_not_finite_is_refused_in_every_place(number: str) -> N
 
 
 @pytest.mark.parametrize(
-    "number", ["1.7976931348623157e308", "-1.7976931348623157e308", "1" + "0" * 308, "-" + "1" * 309, "1e-999"]
+    "number",
+    [
+        *("1.7976931348623157e308", "-1.7976931348623157e308", "1" + "0" * 308, "-" + "1" * 309, "1e-999"),
+        # More digits than any double has, and finite by the exponent, or after the point.
+        *("7" * 400 + "e-390", "-" + "7" * 400 + ".5E-390", "0." + "7" * 400, "1." + "7" * 400 + "e+308"),
+    ],
+    ids=lambda number: number if len(number) < 30 else f"{number[:3]}_{len(number)}_characters",
 )
 def test_the_largest_and_smallest_finite_numbers_pass_in_every_place(number: str) -> None:
     for text in places(number):
@@ -202,6 +208,8 @@ def test_many_brackets_that_are_not_deep_pass() -> None:
 def test_brackets_inside_strings_do_not_count() -> None:
     brackets = "[{" * 5000
     assert parse(json.dumps({"a": brackets, brackets: [["b"]]})) == {"a": brackets, brackets: [["b"]]}
+    for quoted in (f'"\\"{brackets}"', f'"{brackets}\\""', f'"\\\\","b":"{brackets}\\\\"'):
+        parse(f'{{"a":{quoted}}}')
     text = nested(65).replace("0", f'"{brackets}"')
     with pytest.raises(InvalidStructure):
         parse(text)

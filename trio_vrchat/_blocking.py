@@ -7,6 +7,7 @@ have their default effect, so that a second one ends the process at once, howeve
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -32,7 +33,19 @@ def run(config: Config, *, started: Callable[[Handle], object] | None = None) ->
 
     Raises ListenError if it cannot listen.
     """
+    _calm_garbage_collector()
     trio.run(_main, config, started)
+
+
+def _calm_garbage_collector() -> None:
+    """Keep its pauses out of the frames: 35 ms each, at every other second with 100 users, as Python sets it up.
+
+    What the imports left is never garbage, and is most of what a collection walks through. The rest is freed by its
+    reference counts; the cycles that errors leave behind can wait for ten times as many.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 async def _main(config: Config, started: Callable[[Handle], object] | None) -> None:
