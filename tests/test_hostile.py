@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,14 +39,14 @@ async def with_a_witness(config: Config | None = None) -> AsyncIterator[MemorySe
         assert trio.lowlevel.current_statistics().tasks_living == tasks
 
 
-def head(*, request: str = "GET / HTTP/1.1", host: bytes = b"memory", **headers: bytes) -> bytes:
+def head(*, request: str = "GET / HTTP/1.1", headers: dict[str, bytes] | None = None) -> bytes:
     lines = {
-        b"Host": host,
+        b"Host": b"memory",
         b"Upgrade": b"websocket",
         b"Connection": b"Upgrade",
         b"Sec-WebSocket-Key": b"AAAAAAAAAAAAAAAAAAAAAA==",
         b"Sec-WebSocket-Version": b"13",
-    } | {name.replace("_", "-").encode(): value for name, value in headers.items()}
+    } | {name.encode(): value for name, value in (headers or {}).items()}
     return request.encode() + b"\r\n" + b"".join(b"%b: %b\r\n" % line for line in lines.items()) + b"\r\n"
 
 
@@ -58,16 +59,16 @@ BROKEN_HANDSHAKES = {
     "SSH": b"SSH-2.0-OpenSSH_9.6\r\n",
     "a head without an end": b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 10_000,
     "a line without an end": b"GET /" + b"x" * 100_000,
-    "host in bytes": head(host=b"\xff"),
-    "host in broken punycode": head(host=b"xn--a"),
-    "connection in bytes": head(Connection=b"Upgrade, \xff"),
-    "protocol in bytes": head(Sec_WebSocket_Protocol=b"\x80"),
-    "extensions in bytes": head(Sec_WebSocket_Extensions=b"\xff"),
-    "no key": head(Sec_WebSocket_Key=b""),
-    "version 8": head(Sec_WebSocket_Version=b"8"),
+    "host in bytes": head(headers={"Host": b"\xff"}),
+    "host in broken punycode": head(headers={"Host": b"xn--a"}),
+    "connection in bytes": head(headers={"Connection": b"Upgrade, \xff"}),
+    "protocol in bytes": head(headers={"Sec-WebSocket-Protocol": b"\x80"}),
+    "extensions in bytes": head(headers={"Sec-WebSocket-Extensions": b"\xff"}),
+    "no key": head(headers={"Sec-WebSocket-Key": b""}),
+    "version 8": head(headers={"Sec-WebSocket-Version": b"8"}),
     "HTTP/1.0": head(request="GET / HTTP/1.0"),
     "POST": head(request="POST / HTTP/1.1"),
-    "a body": head(Content_Length=b"5") + b"hello",
+    "a body": head(headers={"Content-Length": b"5"}) + b"hello",
 }
 
 
@@ -84,6 +85,36 @@ async def test_a_broken_handshake_ends_alone(autojump_clock: MockClock, what: st
             client.reset()
         await settle()
         assert after == "silence" or client.ended, "who hangs up is not waited for"
+
+
+@pytest.mark.parametrize("header", ["Host", "Connection", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "X"])
+async def test_a_broken_handshake_is_a_log_line_that_quotes_nothing(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_vrchat")
+    async with testing.open_server() as server:
+        client = await server.dial()
+        client.send_bytes(head(headers={header: b"\xffSECRET"}))
+        await settle()
+        client.end()
+        await settle()
+        assert client.ended
+    assert "SECRET" not in caplog.text
+    assert "headset 1" in caplog.text
+
+
+async def test_what_follows_a_close_frame_has_no_meaning(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trio_vrchat")
+    async with with_a_witness() as server:
+        client = await server.connect()
+        client.send_bytes(client_frame(CLOSE, (1000).to_bytes(2, "big")) + b"\xff" * 100)
+        await settle()
+        client.texts()
+        assert client.close_code == 1000
+        assert client.ended
+        assert "closed with 1000" in caplog.text
 
 
 async def test_a_slow_handshake_has_five_seconds(autojump_clock: MockClock) -> None:

@@ -106,7 +106,12 @@ async def test_a_port_in_use_is_a_clear_error_and_leaves_nothing_behind() -> Non
 
 
 @pytest.mark.parametrize(
-    ("host", "why"), [("no.such.name.invalid", "no address or known host name"), ("192.0.2.123", "no interface")]
+    ("host", "why"),
+    [
+        ("no.such.name.invalid", "no address or known host name"),
+        ("192.0.2.123", "no interface"),
+        ("a..b", "no address or host name"),
+    ],
 )
 async def test_a_host_that_is_not_ours_is_a_clear_error(host: str, why: str) -> None:
     with pytest.raises(trio_vrchat.ListenError, match=why):

@@ -24,6 +24,8 @@ async def open_listeners(host: str | None, port: int) -> list[trio.SocketListene
             listeners = await trio.open_tcp_listeners(port, host=host)
         except OSError as error:
             raise ListenError(_why_not(host, port, error)) from error
+        except UnicodeError as error:  # what the name service cannot even be asked
+            raise ListenError(f"cannot listen on {host!r}: it is no address or host name ({error})") from error
         if len({_port(listener) for listener in listeners}) == 1:
             return list(listeners)
         # With port 0 each address family was given a port of its own: try whether the first one's is free for all.

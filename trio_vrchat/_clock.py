@@ -7,6 +7,7 @@ without a given start, the wall clock is read again once the two are more than a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -49,6 +50,7 @@ class WallClock:
         """
         moment = self.now()
         if moment <= self._last_stamp:
-            moment = self._last_stamp + _MICROSECOND
+            # Far from today, a microsecond is less than the next double.
+            moment = max(self._last_stamp + _MICROSECOND, math.nextafter(self._last_stamp, math.inf))
         self._last_stamp = moment
         return moment

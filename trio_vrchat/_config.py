@@ -7,7 +7,6 @@ follows beside it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,15 @@ import attrs
 
 from ._errors import ConfigError
 
+# Of the year 9999, the last that calendars of most languages know.
+_LAST_SECOND = 253_402_300_799
+
 
 def _number(low: float, high: float) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     """A validator: a finite number from `low` to `high`; whole where the field is an int."""
 
     def check(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
-        kinds: tuple[type[int] | type[float], ...] = (int,) if str(field.type) == "int" else (int, float)
+        kinds: tuple[type[int] | type[float], ...] = (int,) if field.type in ("int", int) else (int, float)
         if not isinstance(value, kinds) or isinstance(value, bool) or not low <= value <= high:
             whole = "a whole number" if kinds == (int,) else "a number"
             raise ConfigError(f"{field.name} must be {whole} from {low} to {high}, not {value!r}")
@@ -35,9 +37,9 @@ def _host(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
 
 def _start_time(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (
-        not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0
+        not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LAST_SECOND
     ):
-        raise ConfigError(f"{field.name} must be seconds since the Unix epoch, or be left out, not {value!r}")
+        raise ConfigError(f"{field.name} must be seconds since the Unix epoch, or be left out, not {value!r:.60}")
 
 
 @attrs.frozen(kw_only=True)

@@ -65,8 +65,15 @@ async def serve_connection(stream: trio.abc.Stream, peer: str, shared: Shared) -
     except* Exception as group:  # noqa: BLE001  (the one boundary around a connection)
         # The library's reader lets some of what scanners send surface as exceptions; what our own code raises for a
         # message never comes this far.
-        _log.info("%s: ended by what it sent: %r", peer, group.exceptions[0], extra={"peer": peer})
-        _log.debug("%s: in full", peer, exc_info=group, extra={"peer": peer})
+        # Only the kind: the rest can quote a header, and a header can hold a secret.
+        _log.info("%s: ended by what it sent (%s)", peer, ", ".join(_kinds(group)), extra={"peer": peer})
+
+
+def _kinds(group: BaseExceptionGroup[Exception]) -> set[str]:
+    kinds: set[str] = set()
+    for error in group.exceptions:
+        kinds |= _kinds(error) if isinstance(error, BaseExceptionGroup) else {type(error).__name__}
+    return kinds
 
 
 class Connection:
@@ -141,7 +148,6 @@ class Connection:
     async def _converse(self, library: trio.Nursery, writing: trio.Nursery) -> None:
         websocket = await self._handshake(library)
         if websocket is None:
-            _log.debug("%s: no WebSocket handshake", self._peer, extra=self._who())
             return
         self._websocket = websocket
         self._shared.statistics.connections += 1
@@ -216,7 +222,10 @@ class Connection:
     async def _end(self) -> None:
         """The closing handshake, where there is somebody to do it with."""
         code, reason = self._how_it_ends()
-        _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
+        if self._websocket is None:
+            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._who())
+        else:
+            _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):
                 await self._stream.end(code, reason)

@@ -54,7 +54,7 @@ class FrameMeter:
 
     - `feed` MUST be given every byte after the handshake, once, in order.
     - `peer_closed` turns true with the header of the client's close frame. What follows it has no meaning
-      (section 5.5.1) and MUST NOT be passed on.
+      (section 5.5.1): it is not judged and not to be passed on.
     - `violation` says what broke the rules: 1002 where a header breaks section 5.2, 5.4 or 5.5; 1009 where a message
       announces more bytes than the limit, or comes in more than FRAGMENTS_LIMIT pieces. The rest of the stream has no
       meaning after it.
@@ -80,7 +80,7 @@ class FrameMeter:
         self.violation: FrameViolation | None = None
 
     def feed(self, data: bytes | bytearray) -> int:
-        """Read on. Returns how many of these bytes are sound: all of them, unless there is a violation."""
+        """Read on. Returns how many of these bytes may be passed on: up to a violation or the end of a close frame."""
         if self.violation is not None:
             return 0
         position, end = 0, len(data)
@@ -93,11 +93,13 @@ class FrameMeter:
                 position += step
                 continue
             if not header:
+                if self.peer_closed:
+                    return position
                 frame_start = position
             wanted = self._header_bytes() - len(header)
             header += data[position : position + wanted]
             position += wanted
-            if len(header) >= 2 and len(header) == self._header_bytes():
+            if len(header) == self._header_bytes():
                 try:
                     self._begin_frame()
                 except FrameViolation as violation:

@@ -78,7 +78,7 @@ def own_server(fps: float) -> Iterator[RunningServer]:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},  # the URL must not wait in a buffer
+            env=_environment(),
         )
     except OSError as error:
         raise BenchError(f"cannot start a server with {sys.executable} ({error})") from error
@@ -109,6 +109,12 @@ def own_server(fps: float) -> Iterator[RunningServer]:
 def _command(fps: float) -> list[str]:
     server = [sys.executable, "-m", "trio_vrchat", "--host", "127.0.0.1", "--port", "0"]
     return [*server, "--fps", str(fps), "--log-level", "0"]
+
+
+def _environment() -> dict[str, str]:
+    # Settings that somebody has for their own server would make the figures about another one than the options say.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("TRIO_VRCHAT_")}
+    return ours | {"PYTHONUNBUFFERED": "1"}  # the URL must not wait in a buffer
 
 
 def _find_urls(stream: IO[str], urls: queue.SimpleQueue[str]) -> None:
