@@ -28,14 +28,14 @@ async def open_directory() -> AsyncIterator[Directory]:
 
 
 def new_member(name: str) -> Member:
-    return Member(name, Outbox(limit_frames=100, limit_bytes=1 << 20, on_frames=int, on_overflow=int))
+    return Member(name, Outbox(limit_frames=100, limit_bytes=1 << 20, write=len, on_frames=int, on_overflow=int))
 
 
 def heard(member: Member) -> list[tuple[str, str, float]]:
     """What waits for this member, as (user, type, time)."""
     found = []
     while chunk := member.outbox.take():
-        member.outbox.written(chunk)
+        member.outbox.written()
         # All frames here are short: a byte of flags, one of length.
         while chunk:
             end = 2 + chunk[1] if chunk[1] < 126 else 4 + int.from_bytes(chunk[2:4], "big")

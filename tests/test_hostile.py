@@ -274,6 +274,61 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
         assert client.close_code == 1001
 
 
+async def test_what_is_said_while_a_pong_is_half_out_comes_behind_it(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        witness, tibi = await server.login("witness"), await server.login("Tibi")
+        tibi.texts()
+        pings = 600
+        for _ in range(pings):
+            tibi.send_frame(PING, b"x" * 125)
+        await settle()
+        assert tibi.unread_bytes == 64 * 1024, "one pong is cut by the end of the pipe"
+        witness.send({"room": "lobby", "data": "hello"})
+        await settle()
+        received = b""
+        while tibi.unread_bytes:
+            received += tibi.take_bytes()
+            await settle()
+        pong = bytes([0x80 | PONG, 125]) + b"x" * 125
+        assert received.count(pong) == pings
+        assert received.replace(pong, b"").count(b"hello") == 1
+        assert len(received.replace(pong, b"")) < 200
+
+
+@pytest.mark.parametrize("pipe_bytes", [1, 2, 3, 50, 131])
+async def test_frames_are_whole_wherever_the_socket_is_full(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
+) -> None:
+    async with testing.open_server() as server:
+        monkeypatch.setattr("trio_vrchat._memory_stream._PIPE_BYTES", pipe_bytes)
+        tibi = await server.dial()
+        tibi.send_bytes(upgrade_request())
+        received = b""
+
+        async def read() -> None:
+            nonlocal received
+            await settle()
+            while tibi.unread_bytes:
+                received += tibi.take_bytes()
+                await settle()
+
+        await read()
+        tibi.send({"system": "login", "options": {"user": "Tibi", "pass": ""}})
+        tibi.send_frame(PING, b"between")
+        for number in range(20):
+            tibi.send({"room": "lobby", "data": number})
+            if number % 5 == 0:
+                tibi.send_frame(PING, b"between")
+                await read()
+        await read()
+        reader = RawClient(tibi._up, tibi._down)
+        reader._unparsed += received.partition(b"\r\n\r\n")[2]
+        messages = reader.messages()
+        assert messages[0]["response"]["code"] == 202
+        assert [entry["data"] for message in messages[2:] for entry in message["payload"]] == list(range(20))
+        assert received.count(bytes([0x80 | PONG, 7]) + b"between") == 5
+
+
 async def test_after_our_close_the_client_has_three_seconds(autojump_clock: MockClock) -> None:
     async with with_a_witness() as server:
         client = await server.connect()

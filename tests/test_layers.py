@@ -29,6 +29,7 @@ ON_TRIO = (
     "_directory",
     "_session",
     "_stream",
+    "_socket_stream",
     "_connection",
     "_addresses",
     "_server",

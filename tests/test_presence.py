@@ -56,7 +56,7 @@ class Guest:
 
     def __init__(self, name: str, limit_frames: int = 10_000) -> None:
         self.outbox = Outbox(
-            limit_frames=limit_frames, limit_bytes=1 << 30, on_frames=lambda: None, on_overflow=lambda: None
+            limit_frames=limit_frames, limit_bytes=1 << 30, write=len, on_frames=lambda: None, on_overflow=lambda: None
         )
         self.member = Member(name, self.outbox)
         self.name = name
@@ -66,7 +66,7 @@ class Guest:
         data = bytearray()
         while chunk := self.outbox.take():
             data += chunk
-            self.outbox.written(chunk)
+            self.outbox.written()
         return frames_in(bytes(data))
 
     def see(self) -> list[Message]:

@@ -19,7 +19,7 @@ from trio_vrchat import Config, testing
 from trio_vrchat.testing import MemoryServer, settle
 
 
-@pytest.fixture(params=[1, 500], ids=["a checkpoint at each offer", "as it is"])
+@pytest.fixture(params=[1, 100], ids=["a checkpoint at each offer", "as it is"])
 def offers_per_turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Large rooms let others run in the middle of a fan-out: here small ones do, too."""
     monkeypatch.setattr("trio_vrchat._room._OFFERS_PER_TURN", request.param)

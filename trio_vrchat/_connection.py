@@ -94,6 +94,7 @@ class Connection:
         self._outbox = Outbox(
             limit_frames=config.outbox_limit_frames,
             limit_bytes=config.outbox_limit_bytes,
+            write=self._stream.send_now,
             on_frames=self._writer_waits.unpark_all,
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
@@ -194,9 +195,9 @@ class Connection:
         try:
             while True:
                 chunk = outbox.take()
-                if chunk:
+                if chunk is not None:
                     await stream.send_all(chunk)
-                    outbox.written(chunk)
+                    outbox.written()
                 elif outbox.closed:
                     break
                 else:

@@ -26,19 +26,22 @@ class Pipe:
     def change(self) -> None:
         self._changed.unpark_all()
 
+    def write_nowait(self, data: bytes | memoryview) -> int:
+        if self.reset:
+            raise trio.BrokenResourceError("the peer has gone")
+        taken = data[: max(0, self._limit_bytes - len(self.data))]
+        self.data += taken
+        self.change()
+        return len(taken)
+
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
         rest = memoryview(data)
         while rest:
-            if self.reset:
-                raise trio.BrokenResourceError("the peer has gone")
-            room = self._limit_bytes - len(self.data)
-            if room <= 0:
+            taken = self.write_nowait(rest)
+            rest = rest[taken:]
+            if not taken:
                 await self._changed.park()
-                continue
-            self.data += rest[:room]
-            rest = rest[room:]
-            self.change()
 
     async def read(self, max_bytes: int | None) -> bytes:
         await trio.lowlevel.checkpoint()
@@ -74,6 +77,11 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         data = await self._incoming.read(max_bytes)
         self._check_open()
         return data
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Write what fits; returns how many bytes that is. Raises BrokenResourceError after a reset."""
+        self._check_open()
+        return self._outgoing.write_nowait(data)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of it. Raises BrokenResourceError after a reset."""

@@ -19,8 +19,9 @@ from ._statistics import Statistics
 # Events that may wait for a room. The task empties it whole each time it runs, so it is as long as what arrives
 # meanwhile; past it a sender waits, which is what slows a flood down to the room's speed.
 _QUEUE_EVENTS = 256
-# Offers between two checkpoints: about a millisecond, so that a large room does not keep the others waiting.
-_OFFERS_PER_TURN = 500
+# Offers between two checkpoints: some milliseconds, most of them the kernel's, so that a large room does not keep the
+# others waiting.
+_OFFERS_PER_TURN = 100
 
 _log = logging.getLogger("trio_vrchat.room")
 

@@ -20,6 +20,7 @@ from ._config import Config
 from ._connection import Shared, serve_connection
 from ._directory import Directory
 from ._frame_clock import FrameClock
+from ._socket_stream import SocketStream
 from ._statistics import Statistics
 
 _log = logging.getLogger("trio_vrchat.server")
@@ -103,7 +104,10 @@ class _House:
 
     async def _accept(self, shared: Shared, connections: trio.Nursery) -> None:
         async def serve_stream(stream: trio.abc.Stream) -> None:
-            await serve_connection(stream, peer_of(stream), shared)
+            peer = peer_of(stream)
+            if isinstance(stream, trio.SocketStream):
+                stream = SocketStream(stream)
+            await serve_connection(stream, peer, shared)
 
         with self._accepting:
             await trio.serve_listeners(serve_stream, list(self._listeners), handler_nursery=connections)

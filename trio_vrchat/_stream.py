@@ -27,7 +27,7 @@ from ._statistics import Statistics
 _HEAD_END = re.compile(rb"\n\r?\n")
 _HEAD_LIMIT_BYTES = 16 * 1024
 _READ_BYTES = 16 * 1024
-_CLOSE_FRAME_START = 0x80 | CLOSE
+_CLOSE_FRAME_START = bytes([0x80 | CLOSE])
 
 
 class GuardedStream(trio.abc.Stream):
@@ -50,6 +50,9 @@ class GuardedStream(trio.abc.Stream):
         self._behind_head = b""
         self.accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
+        # What writes without waiting, where the stream has it (TLS has not).
+        self._send_nowait: Callable[[bytes], int] | None = getattr(stream, "send_nowait", None)
+        self._rest = b""
         self._closed_by_library = False
         self.on_end: Callable[[], None] = lambda: None
         self.close_sent = False
@@ -123,6 +126,24 @@ class GuardedStream(trio.abc.Stream):
 
     # For the connection
 
+    def send_now(self, frame: bytes) -> int:
+        """Write a whole frame without waiting, if nothing else is being written; returns how many bytes did not go out.
+
+        If that is a part of the frame, the part is kept here and goes out before anything else: a `send_all` MUST
+        follow, be it of nothing.
+        """
+        if self._send_nowait is None or self.broken or self.close_sent or self._turn.locked():
+            return len(frame)
+        try:
+            sent = self._send_nowait(frame)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.broken = True
+            return len(frame)
+        self._statistics.bytes_out += sent
+        if 0 < sent < len(frame):
+            self._rest = frame[sent:]
+        return len(frame) - sent
+
     async def end(self, code: int, reason: str) -> None:
         """Close the WebSocket: send the close frame unless one has gone out, wait for the peer's and then for nothing.
 
@@ -159,7 +180,9 @@ class GuardedStream(trio.abc.Stream):
     async def _write(self, data: bytes | bytearray | memoryview) -> None:
         if self.broken or self.close_sent:
             raise trio.ClosedResourceError("nothing can be written any more")
-        self.close_sent = data[0] == _CLOSE_FRAME_START
+        self.close_sent = data[:1] == _CLOSE_FRAME_START
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         complete = False
         try:
             with trio.move_on_after(self._write_timeout_s) as deadline:

@@ -1,0 +1,78 @@
+"""A socket as a stream that can also write without waiting.
+
+trio's own `SocketStream` takes a pass through the scheduler for each write and a second `recv` for each read, which is
+right for programs that await every write. A room writes to all its members at once and awaits none of them.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import trio
+
+_READ_BYTES = 64 * 1024
+
+
+class SocketStream(trio.abc.HalfCloseableStream):
+    """A connected socket, taken from `stream`, which is left without one."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.setblocking(False)
+
+    def _gone(self, error: OSError) -> Exception:
+        if self._socket.fileno() < 0:
+            return trio.ClosedResourceError("the socket was closed here")
+        return trio.BrokenResourceError(f"the connection is gone: {error.strerror}")
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Write what the kernel takes now; returns how many bytes that is. Raises BrokenResourceError."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise self._gone(error) from error
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it. Raises BrokenResourceError."""
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            sent = self.send_nowait(rest)
+            rest = rest[sent:]
+            if rest:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until the kernel takes something."""
+        await trio.lowlevel.wait_writable(self._socket)
+
+    async def send_eof(self) -> None:
+        """End this direction. Raises BrokenResourceError."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise self._gone(error) from error
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """What has come, once something has; empty at the end. Raises BrokenResourceError."""
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("the socket was closed here")
+        while True:
+            # First: a client is silent most of the time, and one `recv` that finds nothing costs as much as the wait.
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(max_bytes or _READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise self._gone(error) from error
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+        await trio.lowlevel.checkpoint()
