@@ -13,7 +13,13 @@ from trio_vrchat.__main__ import help_texts
 README = Path(__file__).parent.parent / "README.md"
 _BEGIN, _END = "<!-- settings: written by python -m tests.readme -->\n", "<!-- end of settings -->"
 _LOG = [
-    ("--log-level", "TRIO_VRCHAT_LOG_LEVEL", "2", "What is logged: 0 to 3, as above."),
+    (
+        "--log-level",
+        "TRIO_VRCHAT_LOG_LEVEL",
+        "2",
+        "0: start, stop and failures; 1: also connections, logins and error answers; "
+        "2: also joins and leaves; 3: everything.",
+    ),
     ("--log-json", "TRIO_VRCHAT_LOG_JSON", "false", "One JSON object a line."),
     ("--config", "TRIO_VRCHAT_CONFIG", "", "A TOML file with settings."),
 ]

@@ -895,7 +895,7 @@ def test_main_prints_json_and_nothing_else(capsys: pytest.CaptureFixture[str]) -
         assert bench.main(small(server), json=True) == 0
     printed = capsys.readouterr()
     figures = json.loads(printed.out)
-    assert list(figures) == [*FIGURES, "doubtful", "sound"]
+    assert list(figures) == [*FIGURES, "doubtful", "kept_up", "sound"]
     assert (figures["chat_lines_delivered"], figures["close_codes"], figures["sound"]) == (36, {}, True)
     assert printed.out.count("\n") == 1
     assert printed.err == ""
@@ -917,7 +917,7 @@ def test_main_says_in_one_line_what_was_wrong(capsys: pytest.CaptureFixture[str]
     assert bench.main(bench.Options(url=dead_url), json=True) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(f"bench: cannot reach {dead_url}")
+    assert printed.err.startswith(f"trio-vrchat: error: cannot reach {dead_url}")
     assert printed.err.count("\n") == 1
 
 
@@ -1056,3 +1056,17 @@ def test_usage_counts_children_that_ended_too(monkeypatch: pytest.MonkeyPatch) -
 
 def test_usage_of_nobody() -> None:
     assert _server_process.usage(999_999_999) is None
+
+
+@pytest.mark.parametrize(
+    ("fps", "send_hz", "batches", "kept_up"),
+    [(20.0, 20.0, 19.5, True), (20.0, 20.0, 18.9, False), (20.0, 0.1, 0.3, True), (None, 20.0, 5.0, None)],
+)
+def test_a_server_that_does_not_keep_up_is_said_so(
+    fps: float | None, send_hz: float, batches: float, kept_up: bool | None
+) -> None:
+    result = attrs.evolve(some_result(0.1), fps=fps, send_hz=send_hz, users=3, batches_per_s_mean=batches)
+    assert result.kept_up is kept_up
+    assert json.loads(bench.to_json(result))["kept_up"] is kept_up
+    caption = bench.table(result).caption
+    assert (kept_up is False) == ("did not keep up" in str(caption))

@@ -98,6 +98,30 @@ async def test_what_no_call_waits_for_comes_as_an_event(autojump_clock: trio.tes
         assert isinstance(refused.error, trio_vrchat.InvalidStructure)
 
 
+async def test_a_refusal_right_after_the_login_is_an_event(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        wrong = trio_vrchat.Vector("here", 0, 0)  # type: ignore[arg-type]
+        await tibi.move("lobby", trio_vrchat.Transform(wrong))
+        refused = await next_event(tibi)
+        assert isinstance(refused, trio_vrchat.Refused)
+        assert "pos.x" in refused.error.detail["reason"]
+
+
+@pytest.mark.parametrize("data", [float("nan"), float("inf"), object(), "\ud800", {1, 2}])
+async def test_what_cannot_be_said_is_the_callers_error_and_no_loss(
+    autojump_clock: trio.testing.MockClock, data: object
+) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+        with pytest.raises((ValueError, TypeError)):
+            await tibi.say("lobby", data)
+        with pytest.raises((ValueError, TypeError)):
+            await tibi.join(5)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="surrogates"):
+            await tibi.join("\ud800")
+        assert await tibi.members("lobby") == ("Tibi",)
+        assert await tibi.join("den") == ("Tibi",)
+
+
 async def test_a_stopped_server_is_a_lost_connection_with_its_code(autojump_clock: trio.testing.MockClock) -> None:
     async with testing.open_server() as server, server.open_client("Tibi") as tibi:
         server.handle.cancel_scope.cancel()

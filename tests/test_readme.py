@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -29,12 +31,20 @@ async def a_server_with_somebody_in_it() -> AsyncIterator[Handle]:
         nursery.cancel_scope.cancel()
 
 
-async def run(command: Sequence[str]) -> str:
-    """What the command prints, within a minute; its errors are ours."""
-    with trio.fail_after(60):
-        done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode()
+async def run_until(command: Sequence[str], *expected: str) -> None:
+    """Let the command run until it has printed all of this; it has a minute, and would not end by itself."""
+    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
+    printed = ""
+    async with trio.open_nursery() as nursery:
+        start = partial(trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        process: trio.Process = await nursery.start(partial(start, env=unbuffered))
+        assert process.stdout is not None
+        with trio.fail_after(60):
+            while not all(text in printed for text in expected):
+                data = await process.stdout.receive_some()
+                assert data, f"ended after printing {printed!r}"
+                printed += data.decode()
+        process.kill()
 
 
 def test_the_settings_are_those_of_the_code() -> None:
@@ -54,10 +64,8 @@ async def test_the_python_clients(name: str) -> None:
     async with a_server_with_somebody_in_it() as handle:
         code = example(name)
         assert _ADDRESS in code
-        printed = await run([sys.executable, "-c", code.replace(_ADDRESS, f"127.0.0.1:{handle.port}")])
-        assert "somebody" in printed
-        assert "hello" in printed
-        assert "1.6" in printed
+        command = [sys.executable, "-c", code.replace(_ADDRESS, f"127.0.0.1:{handle.port}")]
+        await run_until(command, "somebody", "hello", "1.6")
 
 
 async def test_the_javascript_client(node_client: list[str]) -> None:
@@ -66,10 +74,7 @@ async def test_the_javascript_client(node_client: list[str]) -> None:
         code = "import { WebSocket } from 'ws';\n" + example("javascript")
         script = trio.Path(talk).parent / "readme.mjs"
         await script.write_text(code.replace(_ADDRESS, f"127.0.0.1:{handle.port}"))
-        printed = await run([node, str(script)])
-        assert "202 Access granted." in printed
-        assert "lobby Anna msg hello" in printed
-        assert "y: 1.6" in printed
+        await run_until([node, str(script)], "202 Access granted.", "lobby Anna msg hello", "y: 1.6")
 
 
 @pytest.mark.parametrize(("name", "printed"), [("embed", "Statistics(connections=0"), ("testing", "")])

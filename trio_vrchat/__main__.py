@@ -181,8 +181,8 @@ def _serve(
         int,
         Parameter(
             group=_LOG,
-            help="0: start, stop and failures; 1: also connections and logins; 2: also joins and leaves; "
-            "3: everything.",
+            help="0: start, stop and failures; 1: also connections, logins and error answers; 2: also joins and "
+            "leaves; 3: everything.",
             metavar="LEVEL",
             converter=_number_or_text(int),
             validator=_check_log_level,

@@ -10,6 +10,7 @@ answered by a message of that room that lists this user, or by an error that nam
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from typing import Any
 
@@ -24,7 +25,6 @@ from ._errors import (
     InternalError,
     InvalidStructure,
     NotInRoom,
-    RequestError,
 )
 from ._events import Event, Joined, Left, Missed, Moved, Refused, Said, Transform, Vector
 from ._messages import JOIN, LEAVE, LIST, MESSAGE, TRANSFORM
@@ -71,8 +71,12 @@ class Client:
     """A user who is logged in. Made by `open_client`.
 
     Every method raises ConnectionLost once the connection has ended. An answer that is an error is raised as the
-    RequestError class of its code. A call may be cancelled; one that is cancelled while its request is half sent ends
-    the connection, since the server could not read on.
+    RequestError class of its code; what JSON cannot say (NaN, an object of your own, half a surrogate pair) is a
+    ValueError or TypeError, and nothing is sent. `say`, `move`, `leave` and `members` look up for themselves whether
+    this user is in the room.
+
+    A call may be cancelled; one that is cancelled while its request is half sent ends the connection, since the server
+    could not read on.
     """
 
     def __init__(self, user: str, websocket: trio_websocket.WebSocketConnection) -> None:
@@ -89,10 +93,13 @@ class Client:
 
     async def log_in(self, password: str) -> None:
         """Log in, and wait until the lobby has shown itself. Raises AccessDenied, BadRequest or Conflict."""
-        lobby = self._rooms["lobby"] = _Room(call=_Call())
-        assert lobby.call is not None
-        await self._system("login", {"user": self.user, "pass": password})
-        await lobby.call.wait()
+        call = _Call()
+        lobby = self._rooms["lobby"] = _Room(call=call)
+        try:
+            await self._system("login", {"user": self.user, "pass": password})
+            await call.wait()
+        finally:
+            lobby.call = None
 
     async def read(self) -> None:
         """Take messages until the connection ends. A task of its own."""
@@ -133,6 +140,8 @@ class Client:
 
         Raises Conflict (already in it), BadRequest (not a name for a room), TooMuch (a limit).
         """
+        if not isinstance(room, str):
+            raise TypeError(f"a room is named by a str, not {room!r}")
         return await self._ask(self._rooms.setdefault(room, _Room()), room, JOIN)
 
     async def members(self, room: str) -> tuple[str, ...]:
@@ -145,7 +154,7 @@ class Client:
             try:
                 await self._send({"room": room, "type": kind, "data": ""})
                 names: tuple[str, ...] = await call.wait()
-            except RequestError:
+            except Exception:
                 if state.joined_at is None:
                     self._rooms.pop(room, None)
                 raise
@@ -182,11 +191,14 @@ class Client:
         return state
 
     async def _send(self, message: dict[str, Any]) -> None:
+        # Encoded first: what cannot be said is the caller's error, and no reason to lose the connection.
+        text = json.dumps(message, allow_nan=False, ensure_ascii=False)
+        text.encode()
         if self._lost is not None:
             raise self._lost
         sent = False
         try:
-            await self._websocket.send_message(msgspec.json.encode(message).decode())
+            await self._websocket.send_message(text)
             sent = True
         except trio_websocket.ConnectionClosed:
             raise self._lose() from None

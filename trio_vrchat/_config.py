@@ -44,7 +44,11 @@ def _start_time(_instance: object, field: attrs.Attribute[Any], value: Any) -> N
 
 @attrs.frozen(kw_only=True)
 class Config:
-    """The settings of a server. Raises ConfigError where one is out of its range."""
+    """The settings of a server. Raises ConfigError where one is out of its range.
+
+    `python -m trio_vrchat --help` and the README say what each means; `start_time`, for tests, is the server's time at
+    its start, in seconds since the Unix epoch.
+    """
 
     host: str | None = attrs.field(default=None, validator=_host)
     """Address or name to listen on. Left out: every interface."""

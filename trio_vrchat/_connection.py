@@ -226,7 +226,7 @@ class Connection:
         if self._websocket is None:
             _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._who())
         else:
-            _log.info("%s: closed with %s", self._peer, code or "nothing said", extra=self._who() | {"code": code})
+            _log.info("%s: closed with %s", self._peer, code or "no close frame", extra=self._who() | {"code": code})
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):
                 await self._stream.end(code, reason)

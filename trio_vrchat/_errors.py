@@ -65,8 +65,8 @@ class CannotConnect(ClientError):
 class ConnectionLost(ClientError):
     """The connection has ended.
 
-    `code` is the WebSocket close code (protocol, chapter 2: 1001 the server stops, 4001 no login in time, 4008 too
-    slow to be kept, 4009 the same user came back elsewhere), 1006 where it ended without one.
+    `code` is the WebSocket close code (README, "What the server sends": 1001 the server stops, 4001 no login in time,
+    4008 too slow to be kept), 1006 where it ended without one.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:

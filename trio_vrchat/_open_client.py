@@ -79,7 +79,7 @@ class _Reader:
     def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
         self._nursery = nursery
         self._handshake = handshake
-        self.how_it_ended = "it hung up"
+        self.how_it_ended = f"no answer within {_HANDSHAKE_TIMEOUT_S:g} s"
 
     def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, reader, name="WebSocket reader")
@@ -87,6 +87,7 @@ class _Reader:
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
         try:
             await reader()
+            self.how_it_ended = "it hung up"
         except trio_websocket.ConnectionRejected as rejection:
             self.how_it_ended = f"it answered with HTTP status {rejection.status_code}"
         except Exception as error:  # noqa: BLE001  (whatever the server sent to confuse the library)
@@ -100,6 +101,11 @@ async def _handshake(
     handshake = trio.move_on_after(_HANDSHAKE_TIMEOUT_S)
     reader = _Reader(nursery, handshake)
     with handshake:
+        if isinstance(stream, trio.SSLStream):
+            try:
+                await stream.do_handshake()
+            except trio.BrokenResourceError as error:
+                raise CannotConnect(f"no TLS with {host}: {error.__cause__ or error}") from error
         return await trio_websocket.wrap_client_stream(
             reader,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
             stream,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -108,4 +114,4 @@ async def _handshake(
             max_message_size=_MESSAGE_LIMIT_BYTES,
             receive_buffer_size=None,
         )
-    raise CannotConnect(f"no WebSocket handshake with {host} within {_HANDSHAKE_TIMEOUT_S:g} s: {reader.how_it_ended}")
+    raise CannotConnect(f"no WebSocket handshake with {host}: {reader.how_it_ended}")

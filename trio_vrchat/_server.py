@@ -28,16 +28,18 @@ _log = logging.getLogger("trio_vrchat.server")
 
 @attrs.frozen(eq=False)
 class Handle:
-    """A running server."""
+    """A running server.
+
+    - `port`: the TCP port it listens on; 0 if it was given listeners that are no TCP sockets (TLS listeners are none).
+    - `urls`: where clients find it, addresses that the network can reach first; empty where `port` is 0.
+    - `statistics`: live figures.
+    - `cancel_scope`: cancel it to stop this server, as cancelling the task that runs `serve` does.
+    """
 
     port: int
-    """The TCP port it listens on; 0 if it listens on no TCP socket."""
     urls: tuple[str, ...]
-    """Where clients find it, addresses that the network can reach first."""
     statistics: Statistics
-    """Live figures."""
     cancel_scope: trio.CancelScope
-    """Cancel it to stop this server, as cancelling the task that runs `serve` does."""
 
 
 async def serve(
@@ -97,7 +99,11 @@ class _House:
                         await self._accept(shared, connections)
                         # However long a client takes, a stop does not take longer.
                         house.deadline = trio.current_time() + self._config.drain_timeout_s
-                        _log.info("stopping with %d connections", len(shared.connections))
+                        _log.info(
+                            "stopping (connections: %d)",
+                            len(shared.connections),
+                            extra={"count": len(shared.connections)},
+                        )
                         shared.stop()
                     directory.close()
                 ticking.cancel_scope.cancel()

@@ -98,6 +98,7 @@ class Session:
     # System requests
 
     async def _system_request(self, request: SystemRequest) -> None:
+        _log.debug("%s: system request %.40r", self.peer, request.system, extra=self._who())
         match request.system:
             case "ping":
                 self._answer(messages.PONG, {})
@@ -134,6 +135,7 @@ class Session:
                 self.statistics.events_in += 1
                 membership.entrance.move(membership.member, self.clock.now(), data)
                 return
+        _room_log.debug("%s: %.40r to room %.70r", self.peer, message.type, name, extra=self._who() | {"room": name})
         if message.type == messages.JOIN:
             if membership is not None:
                 raise Conflict("already in that room")

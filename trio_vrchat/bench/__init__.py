@@ -71,7 +71,7 @@ def main(options: Options, *, json: bool) -> int:
     try:
         result = _run_with_progress_bar(options)
     except BenchError as error:
-        sys.stderr.write(f"bench: {error}\n")
+        sys.stderr.write(f"trio-vrchat: error: {error}\n")
         return _EXIT_NOT_DONE
     if json:
         sys.stdout.write(to_json(result) + "\n")

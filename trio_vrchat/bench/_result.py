@@ -97,25 +97,39 @@ class Result:
         return self.load_cpu_fraction > _BUSY_FRACTION
 
     @property
+    def kept_up(self) -> bool | None:
+        """Whether the batches came at the rate asked for, but for a twentieth; None where the rate is not known."""
+        if self.fps is None:
+            return None
+        return self.batches_per_s_mean >= 0.95 * min(self.fps, self.send_hz * self.users)
+
+    @property
     def sound(self) -> bool:
         """Whether nobody was cut off and every line came to everybody, once and in order."""
         broken = self.chat_lines_lost + self.chat_lines_duplicated + self.chat_lines_out_of_order
         return broken == 0 and self.connections_closed == 0
 
 
+_JUDGEMENTS = ("doubtful", "kept_up", "sound")
+
+
 def to_json(result: Result) -> str:
-    """One JSON object on one line: the fields of `Result`, and `doubtful` and `sound`."""
+    """One JSON object on one line: the fields of `Result`, and `doubtful`, `kept_up` and `sound`."""
     figures = attrs.asdict(result)
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
-    return json.dumps(rounded | {"doubtful": result.doubtful, "sound": result.sound}, allow_nan=False)
+    return json.dumps(rounded | {name: getattr(result, name) for name in _JUDGEMENTS}, allow_nan=False)
 
 
 def table(result: Result) -> Table:
     """The figures for a terminal, with a line beneath where they are doubtful."""
     r = result
     asked = f"{r.users} users, {r.send_hz:g} transforms/s each, {r.chat_hz:g} chat lines/s, {r.window_s:.1f} s"
-    doubts = f"Doubtful: the load process used {r.load_cpu_fraction:.0%} of a core and may be the bottleneck."
-    caption = doubts if r.doubtful else None
+    doubts: list[str] = []
+    if r.doubtful:
+        doubts.append(f"Doubtful: the load process used {r.load_cpu_fraction:.0%} of a core and may be the bottleneck.")
+    if r.kept_up is False:
+        doubts.append(f"The server did not keep up: {r.batches_per_s_mean:.1f} batches/s in place of {r.fps:g}.")
+    caption = "\n".join(doubts) or None
     grid = Table(title=f"{r.url}\n{asked}", caption=caption, show_header=False, caption_style="bold red")
     grid.add_column()
     grid.add_column(justify="right")
