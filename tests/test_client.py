@@ -1,7 +1,11 @@
 """`open_client` against the server in memory."""
 
+import ssl
+from functools import partial
+
 import pytest
 import trio
+import trustme
 
 import trio_vrchat
 from trio_vrchat import Config, testing
@@ -182,6 +186,28 @@ async def test_nobody_there_and_no_websocket_there() -> None:
     with pytest.raises(ValueError, match="ws://host"):
         async with trio_vrchat.open_client("http://127.0.0.1/", "Tibi", "1234"):
             pass
+
+
+async def test_over_tls_with_a_certificate_that_is_trusted_and_one_that_is_not() -> None:
+    authority = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_ssl_over_tcp_listeners(0, server_context, host="127.0.0.1")
+        transport = listeners[0].transport_listener
+        assert isinstance(transport, trio.SocketListener)
+        port = transport.socket.getsockname()[1]
+        await nursery.start(partial(trio_vrchat.serve, listeners=listeners))
+        url = f"wss://localhost:{port}/"
+        async with trio_vrchat.open_client(url, "Tibi", "1234", ssl_context=client_context) as tibi:
+            await tibi.say("lobby", "hello")
+            assert isinstance(await next_event(tibi), trio_vrchat.Said)
+        with pytest.raises(trio_vrchat.CannotConnect, match="certificate"):
+            async with trio_vrchat.open_client(url, "Tibi", "1234"):
+                pass
+        nursery.cancel_scope.cancel()
 
 
 async def test_over_a_real_socket() -> None:

@@ -65,10 +65,16 @@ def _handler(as_json: bool) -> logging.Handler:
     if not as_json and sys.stderr is not None and sys.stderr.isatty():
         # Slow to import, and needed by nobody else.
         from rich.console import Console  # noqa: PLC0415
+        from rich.highlighter import NullHighlighter  # noqa: PLC0415
         from rich.logging import RichHandler  # noqa: PLC0415
 
         handler = RichHandler(
-            console=Console(stderr=True), show_path=False, omit_repeated_times=False, log_time_format="%H:%M:%S"
+            console=Console(stderr=True),
+            show_path=False,
+            omit_repeated_times=False,
+            log_time_format="%H:%M:%S",
+            # Names and addresses are not code: in colours they only look like something else.
+            highlighter=NullHighlighter(),
         )
         handler.setFormatter(_TerminalFormatter())
         return handler
