@@ -102,13 +102,62 @@ async def test_what_no_call_waits_for_comes_as_an_event(autojump_clock: trio.tes
         assert isinstance(refused.error, trio_vrchat.InvalidStructure)
 
 
-async def test_a_refusal_right_after_the_login_is_an_event(autojump_clock: trio.testing.MockClock) -> None:
+async def test_coordinates_are_numbers(autojump_clock: trio.testing.MockClock) -> None:
     async with testing.open_server() as server, server.open_client("Tibi") as tibi:
-        wrong = trio_vrchat.Vector("here", 0, 0)  # type: ignore[arg-type]
-        await tibi.move("lobby", trio_vrchat.Transform(wrong))
-        refused = await next_event(tibi)
-        assert isinstance(refused, trio_vrchat.Refused)
-        assert "pos.x" in refused.error.detail["reason"]
+        with pytest.raises(TypeError, match="here"):
+            await tibi.move("lobby", trio_vrchat.Transform(trio_vrchat.Vector("here", 0, 0)))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="JSON"):
+            await tibi.move("lobby", trio_vrchat.Transform(trio_vrchat.Vector(float("nan"), 0, 0)))
+        await tibi.ping()
+
+
+async def test_calls_of_several_tasks_all_return(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server(Config(rooms_per_user=2)) as server, server.open_client("Tibi") as tibi:
+        await tibi.join("den")
+        refused = 0
+
+        async def join() -> None:
+            nonlocal refused
+            with pytest.raises(trio_vrchat.TooMuch):
+                await tibi.join("attic")
+            refused += 1
+
+        async def members() -> None:
+            assert await tibi.members("den") == ("Tibi",)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(join)
+                    nursery.start_soon(members)
+                    nursery.start_soon(tibi.ping)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(members)
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                await tibi.leave("den")
+        assert refused == 3
+        assert await tibi.join("den") == ("Tibi",)
+
+
+async def test_a_cancelled_call_takes_its_answer_along(autojump_clock: trio.testing.MockClock) -> None:
+    async with testing.open_server() as server, server.open_client("Tibi") as tibi, server.open_client("anna") as anna:
+        with trio.move_on_after(0):
+            await tibi.ping()
+        for _ in range(5):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(tibi.members, "lobby")
+                    nursery.start_soon(tibi.rooms)
+                    # Sent, and not yet answered.
+                    await trio.lowlevel.checkpoint()
+                    await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            await tibi.leave("lobby")
+            await anna.say("lobby", "one more member is here now")
+            assert await tibi.join("lobby") == ("anna", "Tibi")
+            assert await tibi.ping() > 0
+            assert set(await tibi.rooms()) == {"lobby"}
 
 
 @pytest.mark.parametrize("data", [float("nan"), float("inf"), object(), "\ud800", {1, 2}])

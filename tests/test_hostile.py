@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from tests.waiting import until
 from trio_vrchat import Config, testing
 from trio_vrchat._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from trio_vrchat.testing import MemoryServer, RawClient, client_frame, settle, upgrade_request
@@ -381,6 +382,71 @@ async def test_a_client_that_pings_and_never_reads_is_ended(autojump_clock: Mock
         await trio.sleep(20)
         assert deaf.ended
         assert deaf.unread_bytes <= 64 * 1024
+
+
+@pytest.mark.parametrize(
+    ("users", "message"),
+    [(300, {"room": "lobby", "type": "leave", "data": ""}), (30, {"room": "lobby", "data": "x" * 60_000})],
+    ids=["300 leaves", "30 large messages"],
+)
+async def test_a_burst_of_many_does_not_end_who_reads(
+    autojump_clock: MockClock, users: int, message: dict[str, str]
+) -> None:
+    async with testing.open_server() as server:
+        witness = await server.login("witness")
+        others = [await server.login(f"user {number}") for number in range(users)]
+        for client in (witness, *others):
+            client.texts()
+        for client in others:
+            client.send(message)
+        heard = 0
+        for _ in range(3000):
+            await trio.lowlevel.checkpoint()
+            heard += len(witness.entries("lobby"))
+            for client in others:
+                client.take_bytes()
+        assert witness.close_code is None
+        assert heard == users
+
+
+@pytest.mark.parametrize("tiny", [client_frame(PONG, b""), client_frame(CONTINUATION, b"x", final=False)])
+async def test_thousands_of_tiny_frames_in_one_read_let_the_others_run(autojump_clock: MockClock, tiny: bytes) -> None:
+    async with with_a_witness() as server:
+        client = await server.connect()
+        client.send_bytes(client_frame(TEXT, b"{", final=False))
+        await settle()
+        passes = 0
+
+        async def count() -> None:
+            nonlocal passes
+            while True:
+                await trio.lowlevel.checkpoint()
+                passes += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count)
+            client.send_bytes(tiny * 2000)
+            client.send_bytes(client_frame(CONTINUATION, b"}"))
+            await until(lambda: client.unread_bytes > 0)
+            nursery.cancel_scope.cancel()
+        assert passes > 2000 / 64
+        client.reset()
+
+
+async def test_a_slow_reader_who_makes_progress_is_kept(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        witness = await server.login("witness")
+        for _ in range(8):
+            witness.send({"room": "lobby", "data": "x" * 30_000})
+            await settle()
+            witness.texts()
+        slow = await server.login("slow")
+        received = b""
+        for _ in range(30):
+            await trio.sleep(1)
+            received += slow._down.take(10_000)
+        assert len(received) > 240_000
+        assert server.statistics.members == 2
 
 
 async def test_a_flood_does_not_starve_the_others(autojump_clock: MockClock) -> None:

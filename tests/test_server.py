@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+from functools import partial
 
 import attrs
 import pytest
@@ -14,6 +15,7 @@ from trio.testing import MockClock
 import trio_vrchat
 from tests.waiting import until
 from trio_vrchat import Config, Handle, testing
+from trio_vrchat._memory_stream import MemoryListener, stream_pair
 from trio_vrchat.testing import client_frame, settle, upgrade_request
 
 
@@ -68,6 +70,34 @@ async def test_cancelling_its_scope_or_the_nursery_stops_it_cleanly() -> None:
                         assert lost.value.code == 1001
         with pytest.raises(OSError, match=str(handle.port)):
             await trio.open_tcp_stream("127.0.0.1", handle.port)
+
+
+async def test_in_a_scope_that_is_cancelled_already_it_returns(autojump_clock: MockClock) -> None:
+    listener = MemoryListener()
+    with trio.fail_after(60), trio.CancelScope() as scope:
+        scope.cancel()
+        await trio_vrchat.serve(listeners=[listener])
+    with pytest.raises(trio.BrokenResourceError):
+        await listener.streams.send(stream_pair("late")[1])
+    with trio.move_on_after(0):
+        async with testing.open_server():
+            pass
+
+
+async def test_listeners_of_another_kind(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("s") / "socket"
+    unix = trio.socket.socket(trio.socket.AF_UNIX)
+    await unix.bind(str(path))
+    unix.listen()
+    async with trio.open_nursery() as nursery:
+        listeners = [trio.SocketListener(unix)]
+        handle: Handle = await nursery.start(partial(trio_vrchat.serve, listeners=listeners))
+        assert (handle.port, handle.urls) == (0, ())
+        stream = await trio.open_unix_socket(str(path))
+        await stream.send_all(upgrade_request())
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
+        await stream.aclose()
+        nursery.cancel_scope.cancel()
 
 
 async def test_several_servers_in_one_program() -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import psutil
 import trio
@@ -59,16 +60,20 @@ def _port(listener: trio.SocketListener) -> int:
     return port
 
 
+def _is_on_tcp(listener: object) -> TypeGuard[trio.SocketListener]:
+    return isinstance(listener, trio.SocketListener) and listener.socket.family in (socket.AF_INET, socket.AF_INET6)
+
+
 def port_of(listeners: Sequence[object]) -> int:
     """The TCP port of these listeners; 0 where none is a socket."""
-    return next((_port(listener) for listener in listeners if isinstance(listener, trio.SocketListener)), 0)
+    return next((_port(listener) for listener in listeners if _is_on_tcp(listener)), 0)
 
 
 def urls_of(listeners: Sequence[object]) -> tuple[str, ...]:
     """A URL for each address that a client can use, those that the network can reach first."""
     addresses: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, None] = {}
     for listener in listeners:
-        if not isinstance(listener, trio.SocketListener):
+        if not _is_on_tcp(listener):
             continue
         host = ipaddress.ip_address(listener.socket.getsockname()[0].partition("%")[0])
         found = _interface_addresses(host.version) if host.is_unspecified else [host]

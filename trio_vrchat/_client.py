@@ -11,7 +11,7 @@ answered by a message of that room that lists this user, or by an error that nam
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 import attrs
@@ -31,13 +31,16 @@ from ._messages import JOIN, LEAVE, LIST, MESSAGE, TRANSFORM
 
 # Some seconds of a large, lively room.
 _EVENTS_LIMIT = 4096
+# As long as the server waits for us.
+_SEND_TIMEOUT_S = 5.0
 _ABNORMAL = 1006
 
 
 class _Call:
-    """A request that waits for its answer."""
+    """A request that waits for its answer. One that was cancelled stays in its queue, and takes its answer along."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
         self._done = trio.Event()
         self._result: Any = None
         self._error: Exception | None = None
@@ -57,16 +60,6 @@ class _Call:
         return self._result
 
 
-@attrs.define(eq=False)
-class _Room:
-    """A room this client is in, or wants to be in."""
-
-    # The join or list that waits; the next waits for its turn.
-    call: _Call | None = None
-    turn: trio.Lock = attrs.field(factory=trio.Lock)
-    joined_at: float | None = None
-
-
 class Client:
     """A user who is logged in. Made by `open_client`.
 
@@ -75,15 +68,18 @@ class Client:
     ValueError or TypeError, and nothing is sent. `say`, `move`, `leave` and `members` look up for themselves whether
     this user is in the room.
 
-    A call may be cancelled; one that is cancelled while its request is half sent ends the connection, since the server
-    could not read on.
+    A call may be cancelled; a request that is on its way is sent to its end first. Where the server takes nothing for
+    five seconds, the connection is lost.
     """
 
     def __init__(self, user: str, websocket: trio_websocket.WebSocketConnection) -> None:
         self.user = user
         self._websocket = websocket
+        # System requests, and joins and lists by room, each in the order in which they were sent.
         self._calls: deque[_Call] = deque()
-        self._rooms: dict[str, _Room] = {}
+        self._room_calls: defaultdict[str, deque[_Call]] = defaultdict(deque)
+        # The rooms that this user is in, and since when.
+        self._joined_at: dict[str, float] = {}
         self._events: deque[Event] = deque()
         self._missed = 0
         self._changed = trio.lowlevel.ParkingLot()
@@ -93,13 +89,10 @@ class Client:
 
     async def log_in(self, password: str) -> None:
         """Log in, and wait until the lobby has shown itself. Raises AccessDenied, BadRequest or Conflict."""
-        call = _Call()
-        lobby = self._rooms["lobby"] = _Room(call=call)
-        try:
-            await self._system("login", {"user": self.user, "pass": password})
-            await call.wait()
-        finally:
-            lobby.call = None
+        lobby = _Call(JOIN)
+        self._room_calls["lobby"].append(lobby)
+        await self._system("login", {"user": self.user, "pass": password})
+        await lobby.wait()
 
     async def read(self) -> None:
         """Take messages until the connection ends. A task of its own."""
@@ -127,9 +120,11 @@ class Client:
         return detail
 
     async def _system(self, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
-        call = _Call()
+        text = _encoded({"system": name} | ({"options": options} if options else {}))
+        await trio.lowlevel.checkpoint_if_cancelled()
+        call = _Call(name)
         self._calls.append(call)
-        await self._send({"system": name} | ({"options": options} if options else {}))
+        await self._send(text)
         response: dict[str, Any] = await call.wait()
         return response
 
@@ -142,31 +137,29 @@ class Client:
         """
         if not isinstance(room, str):
             raise TypeError(f"a room is named by a str, not {room!r}")
-        return await self._ask(self._rooms.setdefault(room, _Room()), room, JOIN)
+        return await self._ask(room, JOIN)
 
     async def members(self, room: str) -> tuple[str, ...]:
         """The names of a room's members, sorted without regard to case. Raises NotInRoom."""
-        return await self._ask(self._joined(room), room, LIST)
+        self._check_joined(room)
+        return await self._ask(room, LIST)
 
-    async def _ask(self, state: _Room, room: str, kind: str) -> tuple[str, ...]:
-        async with state.turn:
-            call = state.call = _Call()
-            try:
-                await self._send({"room": room, "type": kind, "data": ""})
-                names: tuple[str, ...] = await call.wait()
-            except Exception:
-                if state.joined_at is None:
-                    self._rooms.pop(room, None)
-                raise
-            finally:
-                state.call = None
-            return names
+    async def _ask(self, room: str, kind: str) -> tuple[str, ...]:
+        text = _encoded({"room": room, "type": kind, "data": ""})
+        await trio.lowlevel.checkpoint_if_cancelled()
+        call = _Call(kind)
+        self._room_calls[room].append(call)
+        await self._send(text)
+        names: tuple[str, ...] = await call.wait()
+        return names
 
     async def leave(self, room: str) -> None:
         """Leave a room; no event of it comes after this. Raises NotInRoom."""
-        self._joined(room)
-        del self._rooms[room]
-        await self._send({"room": room, "type": LEAVE, "data": ""})
+        self._check_joined(room)
+        text = _encoded({"room": room, "type": LEAVE, "data": ""})
+        await trio.lowlevel.checkpoint_if_cancelled()
+        del self._joined_at[room]
+        await self._send(text)
 
     async def say(self, room: str, data: Any, type: str = MESSAGE) -> None:  # noqa: A002  (the protocol's word)
         """Say something in a room, or send an application's own event by its `type`. Raises NotInRoom.
@@ -175,36 +168,37 @@ class Client:
         """
         if type in (JOIN, LEAVE, LIST, TRANSFORM):
             raise ValueError(f"{type!r} is not something to say: use the method for it")
-        self._joined(room)
-        await self._send({"room": room, "type": type, "data": data})
+        self._check_joined(room)
+        text = _encoded({"room": room, "type": type, "data": data})
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._send(text)
 
     async def move(self, room: str, transform: Transform) -> None:
         """Be at `transform` in this room. It goes out with the next batch. Raises NotInRoom."""
-        self._joined(room)
+        self._check_joined(room)
+        coordinates = (*attrs.astuple(transform.pos), *attrs.astuple(transform.rot))
+        if not all(isinstance(coordinate, int | float) for coordinate in coordinates):
+            raise TypeError(f"coordinates are numbers, not {coordinates!r}")
         data = transform.more | {"pos": attrs.asdict(transform.pos), "rot": attrs.asdict(transform.rot)}
-        await self._send({"room": room, "type": TRANSFORM, "data": data})
+        text = _encoded({"room": room, "type": TRANSFORM, "data": data})
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._send(text)
 
-    def _joined(self, room: str) -> _Room:
-        state = self._rooms.get(room)
-        if state is None or state.joined_at is None:
+    def _check_joined(self, room: str) -> None:
+        if room not in self._joined_at:
             raise NotInRoom(f"not in room {room!r}: join it first", room=room)
-        return state
 
-    async def _send(self, message: dict[str, Any]) -> None:
-        # Encoded first: what cannot be said is the caller's error, and no reason to lose the connection.
-        text = json.dumps(message, allow_nan=False, ensure_ascii=False)
-        text.encode()
+    async def _send(self, text: str) -> None:
         if self._lost is not None:
             raise self._lost
-        sent = False
-        try:
-            await self._websocket.send_message(text)
-            sent = True
-        except trio_websocket.ConnectionClosed:
-            raise self._lose() from None
-        finally:
-            if not sent:
-                self._lose()
+        # Whatever is cancelled: of half a message the server could not read on.
+        with trio.move_on_after(_SEND_TIMEOUT_S, shield=True) as sending:
+            try:
+                await self._websocket.send_message(text)
+            except trio_websocket.ConnectionClosed:
+                raise self._lose() from None
+        if sending.cancelled_caught:
+            raise self._lose()
 
     # Events
 
@@ -227,9 +221,10 @@ class Client:
         if self._lost is None:
             closed = self._websocket.closed
             self._lost = ConnectionLost(closed.code if closed else _ABNORMAL, (closed and closed.reason) or "")
-            calls = [*self._calls, *(room.call for room in self._rooms.values() if room.call)]
-            for call in calls:
-                call.fail(self._lost)
+            for calls in (self._calls, *self._room_calls.values()):
+                for call in calls:
+                    call.fail(self._lost)
+                calls.clear()
             self._changed.unpark_all()
         return self._lost
 
@@ -241,27 +236,34 @@ class Client:
         detail = dict(response["detail"])
         error = ERROR_BY_CODE.get(response["code"], InternalError)(detail.pop("reason", ""))
         error.detail |= detail
-        room = self._rooms.get(detail.get("room", ""))
-        if room is not None and room.call is not None:
-            room.call.fail(error)
+        calls = self._room_calls.get(detail.get("room", ""))
+        if calls:
+            calls.popleft().fail(error)
+            if not calls:
+                del self._room_calls[detail["room"]]
         elif self._calls and "room" not in detail and not isinstance(error, InvalidStructure):
             self._calls.popleft().fail(error)
         else:
             self._put(Refused(error))
 
     def _take_payload(self, name: str, payload: list[dict[str, Any]]) -> None:
-        room = self._rooms.get(name)
-        if room is None:
-            return  # said before the room's task had our leave
         own_join = next((entry for entry in payload if entry["type"] == JOIN and entry["user"] == self.user), None)
         if own_join is not None:
-            room.joined_at = own_join["time"]
-            if room.call is not None:
-                room.call.answer(tuple(entry["user"] for entry in payload))
+            # Only a list shows us ourselves: the answer to the oldest join or list of this room.
+            calls = self._room_calls[name]
+            call = calls.popleft() if calls else None
+            if call is not None and call.kind == JOIN:
+                self._joined_at[name] = own_join["time"]
+            if call is not None:
+                call.answer(tuple(entry["user"] for entry in payload))
+            if not calls:
+                del self._room_calls[name]
             return
-        if room.joined_at is not None:
-            for entry in payload:
-                self._put(_event(name, entry, room.joined_at))
+        joined_at = self._joined_at.get(name)
+        if joined_at is None:
+            return  # said before the room's task had our leave
+        for entry in payload:
+            self._put(_event(name, entry, joined_at))
 
     def _put(self, event: Event) -> None:
         if len(self._events) >= _EVENTS_LIMIT:
@@ -269,6 +271,13 @@ class Client:
             self._missed += 1
         self._events.append(event)
         self._changed.unpark_all()
+
+
+def _encoded(message: dict[str, Any]) -> str:
+    # Before anything is sent or waited for: what cannot be said is the caller's error, and no loss.
+    text = json.dumps(message, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    return text
 
 
 def _event(room: str, entry: dict[str, Any], joined_at: float) -> Event:

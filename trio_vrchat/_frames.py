@@ -79,12 +79,15 @@ class FrameMeter:
         self.peer_closed = False
         self.violation: FrameViolation | None = None
 
-    def feed(self, data: bytes | bytearray) -> int:
-        """Read on. Returns how many of these bytes may be passed on: up to a violation or the end of a close frame."""
+    def feed(self, data: bytes | bytearray, limit_frames: int | None = None) -> int:
+        """Read on. Returns how many of these bytes may be passed on: up to a violation or the end of a close frame.
+
+        With `limit_frames`, up to the end of so many frames at most; the bytes behind them MUST be fed again.
+        """
         if self.violation is not None:
             return 0
         position, end = 0, len(data)
-        frame_start = 0
+        frame_start = frames = 0
         header = self._header
         while position < end:
             if self._payload_left:
@@ -93,8 +96,9 @@ class FrameMeter:
                 position += step
                 continue
             if not header:
-                if self.peer_closed:
+                if self.peer_closed or frames == limit_frames:
                     return position
+                frames += 1
                 frame_start = position
             wanted = self._header_bytes() - len(header)
             header += data[position : position + wanted]

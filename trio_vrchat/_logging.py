@@ -50,6 +50,8 @@ def configure(level: int, *, as_json: bool) -> None:
     handler.set_name(_HANDLER_NAME)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    accepting = logging.getLogger("trio.serve_listeners")
+    accepting.filters[:] = [_Seldom()]
     for name, shown in {
         "trio_vrchat": False,
         "trio_vrchat.server": True,
@@ -58,6 +60,24 @@ def configure(level: int, *, as_json: bool) -> None:
     }.items():
         threshold = logging.INFO if shown else logging.WARNING
         logging.getLogger(name).setLevel(logging.DEBUG if level == 3 else threshold)
+
+
+class _Seldom(logging.Filter):
+    """The same only every ten seconds, and no traceback: trio says ten times a second that descriptors have run out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: object = None
+        self._next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        same = (record.levelno, record.msg)
+        if same == self._last and record.created < self._next_s:
+            return False
+        self._last = same
+        self._next_s = record.created + 10.0
+        record.exc_info = None
+        return True
 
 
 def _handler(as_json: bool) -> logging.Handler:
@@ -88,7 +108,9 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        # (Not by the codec, which is imported when it is first used: where descriptors have run out, that fails.)
+        character if character.isprintable() else repr(character)[1:-1]
+        for character in text
     )
 
 

@@ -23,6 +23,11 @@ _QUEUE_EVENTS = 256
 # others waiting.
 _OFFERS_PER_TURN = 100
 
+# How often a turn pauses while it fills an outbox, and what a writer needs to empty one: it is woken, it writes, and
+# says that it has written; one more for a stream that takes a pass of its own.
+_PAUSES_PER_OUTBOX = 16
+_PASSES_OF_A_WRITER = 4
+
 _log = logging.getLogger("trio_vrchat.room")
 
 
@@ -43,6 +48,7 @@ class Room:
         self._presence = Presence(
             name, history=config.history, history_limit_bytes=config.history_limit_bytes, stamp=stamp
         )
+        self._config = config
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._predecessor = predecessor
@@ -87,8 +93,13 @@ class Room:
             pass
         before = len(self._presence)
         try:
+            since_pause = 0
             for delivery in self._presence.apply(event for event in events if event is not None):
                 await self._deliver(delivery)
+                since_pause += self._config.outbox_limit_bytes // self._config.outbox_limit_frames + len(delivery.frame)
+                if since_pause >= self._config.outbox_limit_bytes // _PAUSES_PER_OUTBOX:
+                    since_pause = 0
+                    await self._let_writers_run()
             if self._tick_due:
                 self._tick_due = False
                 if await self._send_batch():
@@ -96,6 +107,14 @@ class Room:
         except Exception:  # noqa: BLE001  (a bug of ours must not end the room; the log has it)
             _log.exception("room %r: an event was lost", self.name, extra={"room": self.name})
         self._statistics.members += len(self._presence) - before
+
+    async def _let_writers_run(self) -> None:
+        """One turn can say more than an outbox holds: members who read must not overflow for want of their writers.
+
+        This waits for the scheduler, not for them: whoever does not read stays behind all the same.
+        """
+        for _ in range(_PASSES_OF_A_WRITER):
+            await trio.lowlevel.checkpoint()
 
     async def _deliver(self, delivery: Delivery) -> None:
         for number, member in enumerate(delivery.members, 1):

@@ -63,7 +63,9 @@ async def serve(
         async with trio.open_nursery() as nursery:
             handle = Handle(port_of(listeners), urls_of(listeners), house.statistics, cancel_scope)
             try:
-                await nursery.start(house.run)
+                # Not `start`: cancelled in it, it would wait for the house, and the house for `stop`.
+                nursery.start_soon(house.run)
+                await house.stands.wait()
                 _log.info("listening on %s", ", ".join(handle.urls) or "streams", extra={"port": handle.port})
                 task_status.started(handle)
                 await trio.sleep_forever()
@@ -79,13 +81,14 @@ class _House:
         self._config = config
         self._listeners = listeners
         self._accepting = trio.CancelScope()
+        self.stands = trio.Event()
         self.statistics = Statistics()
 
     def stop(self) -> None:
         """Come down. Does not wait."""
         self._accepting.cancel()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self) -> None:
         with trio.CancelScope(shield=True) as house:
             async with trio.open_nursery() as ticking:
                 frame_clock = FrameClock(self._config.fps, self.statistics)
@@ -95,7 +98,7 @@ class _House:
                     directory = Directory(self._config, clock.stamp, frame_clock, self.statistics, rooms)
                     shared = Shared(self._config, clock, directory, self.statistics)
                     async with trio.open_nursery() as connections:
-                        task_status.started()
+                        self.stands.set()
                         await self._accept(shared, connections)
                         # However long a client takes, a stop does not take longer.
                         house.deadline = trio.current_time() + self._config.drain_timeout_s

@@ -98,7 +98,6 @@ class Session:
     # System requests
 
     async def _system_request(self, request: SystemRequest) -> None:
-        _log.debug("%s: system request %.40r", self.peer, request.system, extra=self._who())
         match request.system:
             case "ping":
                 self._answer(messages.PONG, {})
@@ -107,7 +106,7 @@ class Session:
             case "rooms":
                 self._answer(messages.LISTING, self.directory.titles())
             case _:
-                raise UnknownCommand(f"no system request is called {request.system[:80]!r}")
+                raise UnknownCommand("no system request has that name")
 
     async def _login(self, options: dict[str, Any]) -> None:
         user, _password = read_login(options)
@@ -135,7 +134,7 @@ class Session:
                 self.statistics.events_in += 1
                 membership.entrance.move(membership.member, self.clock.now(), data)
                 return
-        _room_log.debug("%s: %.40r to room %.70r", self.peer, message.type, name, extra=self._who() | {"room": name})
+        _room_log.debug("%s: a message to room %.70r", self.peer, name, extra=self._who() | {"room": name})
         if message.type == messages.JOIN:
             if membership is not None:
                 raise Conflict("already in that room")

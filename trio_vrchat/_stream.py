@@ -27,6 +27,11 @@ from ._statistics import Statistics
 _HEAD_END = re.compile(rb"\n\r?\n")
 _HEAD_LIMIT_BYTES = 16 * 1024
 _READ_BYTES = 16 * 1024
+# Frames that the library is given at once: it handles them without a checkpoint, and thousands of tiny ones, of which
+# one read has room for, would hold everybody else up for 40 ms.
+_FRAMES_PER_READ = 64
+# Of what is written: little enough that a client on the worst of networks takes it within `write_timeout_s`.
+_PIECE_BYTES = 16 * 1024
 _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
 
 
@@ -47,7 +52,7 @@ class GuardedStream(trio.abc.Stream):
         self._statistics = statistics
         self._meter = FrameMeter(message_limit_bytes)
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
-        self._behind_head = b""
+        self._kept = b""  # read, and not yet for the library
         self.accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
         # What writes without waiting, where the stream has it (TLS has not).
@@ -77,16 +82,16 @@ class GuardedStream(trio.abc.Stream):
             # The library reads on before it has answered the handshake, and forgets what it reads there until more
             # comes. So frames that came right behind the head are kept until the handshake is done.
             await self.accepted.wait()
-            data, self._behind_head = self._behind_head, b""
-        else:
-            data = b""
+        data, self._kept = self._kept, b""
+        if data:
+            await trio.lowlevel.checkpoint()
         try:
             data = data or await self._receive(max_bytes or _READ_BYTES)
         except trio.BrokenResourceError:
             self.broken = True
             self.on_end()
             raise
-        sound = self._read_head(data) if self._head is not None else data[: self._meter.feed(data)]
+        sound = self._read_head(data) if self._head is not None else self._read_frames(data)
         if not sound:
             self.on_end()
         return sound
@@ -107,8 +112,15 @@ class GuardedStream(trio.abc.Stream):
             return data
         head_bytes = end.end() - len(self._head)
         self._head = None
-        self._behind_head = data[head_bytes:]
+        self._kept = data[head_bytes:]
         return data[:head_bytes]
+
+    def _read_frames(self, data: bytes) -> bytes:
+        """The part of these bytes that the library may see now."""
+        sound = self._meter.feed(data, _FRAMES_PER_READ)
+        if self.violation is None and not self._meter.peer_closed:
+            self._kept = data[sound:]
+        return data[:sound]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write one or several whole frames."""
@@ -185,13 +197,15 @@ class GuardedStream(trio.abc.Stream):
             data, self._rest = self._rest + data, b""
         complete = False
         try:
-            with trio.move_on_after(self._write_timeout_s) as deadline:
-                await self._stream.send_all(data)
-                complete = True
+            # In pieces, so that a slow reader, who makes progress, is told from one who stands still.
+            for start in range(0, len(data), _PIECE_BYTES):
+                with trio.move_on_after(self._write_timeout_s) as deadline:
+                    await self._stream.send_all(memoryview(data)[start : start + _PIECE_BYTES])
+                if deadline.cancelled_caught:
+                    self.stalled = True
+                    raise trio.BrokenResourceError(f"a write stood still for {self._write_timeout_s} s")
+            complete = True
         finally:
             if not complete:
                 self.broken = True
-        if deadline.cancelled_caught:
-            self.stalled = True
-            raise trio.BrokenResourceError(f"a write stood still for {self._write_timeout_s} s")
         self._statistics.bytes_out += len(data)
