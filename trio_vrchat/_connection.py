@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
 
 import attrs
 import trio
@@ -152,7 +151,7 @@ class Connection:
             return
         self._websocket = websocket
         self._shared.statistics.connections += 1
-        _log.info("%s: connected", self._peer, extra=self._who())
+        _log.info("%s: connected", self._peer, extra=self._session.who())
         writing.start_soon(self._write, name=f"writer to {self._peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
         try:
@@ -224,9 +223,11 @@ class Connection:
         """The closing handshake, where there is somebody to do it with."""
         code, reason = self._how_it_ends()
         if self._websocket is None:
-            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._who())
+            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._session.who())
         else:
-            _log.info("%s: closed with %s", self._peer, code or "no close frame", extra=self._who() | {"code": code})
+            _log.info(
+                "%s: closed with %s", self._peer, code or "no close frame", extra=self._session.who() | {"code": code}
+            )
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):
                 await self._stream.end(code, reason)
@@ -248,9 +249,6 @@ class Connection:
         if self._conversation.cancelled_caught and not stream.broken:
             return NO_LOGIN, "no login in time"
         return 0, ""
-
-    def _who(self) -> dict[str, Any]:
-        return {"peer": self._peer, "user": self._session.user}
 
 
 def _do_nothing() -> None:

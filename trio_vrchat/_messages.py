@@ -53,7 +53,6 @@ class TransformData:
 
 
 # Codes and texts of the answers that are not errors; those of the errors are in `_errors`.
-OK = (200, "Ok.")
 ACCESS_GRANTED = (202, "Access granted.")
 LISTING = (212, "Listing information.")
 PONG = (220, "Pong.")

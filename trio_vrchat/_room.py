@@ -48,7 +48,9 @@ class Room:
         self._presence = Presence(
             name, history=config.history, history_limit_bytes=config.history_limit_bytes, stamp=stamp
         )
-        self._config = config
+        # What a frame counts for until the next pause, beside its bytes; and how much makes a pause due.
+        self._frame_weight = config.outbox_limit_bytes // config.outbox_limit_frames
+        self._pause_weight = config.outbox_limit_bytes // _PAUSES_PER_OUTBOX
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._predecessor = predecessor
@@ -96,8 +98,8 @@ class Room:
             since_pause = 0
             for delivery in self._presence.apply(event for event in events if event is not None):
                 await self._deliver(delivery)
-                since_pause += self._config.outbox_limit_bytes // self._config.outbox_limit_frames + len(delivery.frame)
-                if since_pause >= self._config.outbox_limit_bytes // _PAUSES_PER_OUTBOX:
+                since_pause += self._frame_weight + len(delivery.frame)
+                if since_pause >= self._pause_weight:
                     since_pause = 0
                     await self._let_writers_run()
             if self._tick_due:

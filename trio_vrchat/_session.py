@@ -75,7 +75,7 @@ class Session:
         except RequestError as error:
             self._refuse(error, tree)
         except Exception:  # noqa: BLE001  (a bug of ours must not end the connection; the log has it)
-            _log.exception("%s: a message could not be handled", self.peer, extra=self._who())
+            _log.exception("%s: a message could not be handled", self.peer, extra=self.who())
             self._refuse(InternalError(), tree)
 
     def refuse(self, error: RequestError) -> None:
@@ -86,13 +86,14 @@ class Session:
         room = tree.get("room")
         if "system" not in tree and isinstance(room, str):
             error.detail["room"] = room
-        _log.info("%s: %s", self.peer, error, extra=self._who() | {"code": error.code})
+        _log.info("%s: %s", self.peer, error, extra=self.who() | {"code": error.code})
         self._answer((error.code, error.text), error.detail)
 
     def _answer(self, code_and_text: tuple[int, str], detail: dict[str, Any]) -> None:
         self.outbox.offer(text_frame(encode_answer(self.clock.now(), *code_and_text, detail)))
 
-    def _who(self) -> dict[str, Any]:
+    def who(self) -> dict[str, Any]:
+        """Peer and user, for a log line's `extra`."""
         return {"peer": self.peer, "user": self.user}
 
     # System requests
@@ -117,7 +118,7 @@ class Session:
         self.users.add(user)
         self.user = user
         self.statistics.logins += 1
-        _log.info("%s: %s has logged in", self.peer, user, extra=self._who())
+        _log.info("%s: %s has logged in", self.peer, user, extra=self.who())
         self._answer(messages.ACCESS_GRANTED, {})
         await self._join(LOBBY)
 
@@ -134,7 +135,7 @@ class Session:
                 self.statistics.events_in += 1
                 membership.entrance.move(membership.member, self.clock.now(), data)
                 return
-        _room_log.debug("%s: a message to room %.70r", self.peer, name, extra=self._who() | {"room": name})
+        _room_log.debug("%s: a message to room %.70r", self.peer, name, extra=self.who() | {"room": name})
         if message.type == messages.JOIN:
             if membership is not None:
                 raise Conflict("already in that room")
@@ -159,12 +160,12 @@ class Session:
         member = Member(self.user, self.outbox)
         # Noted before the room is told: if the connection ends while it waits, the leave still follows.
         self._memberships[name] = membership = _Membership(member, self.directory.enter(name))
-        _room_log.info("%s: %s joins %r", self.peer, self.user, name, extra=self._who() | {"room": name})
+        _room_log.info("%s: %s joins %r", self.peer, self.user, name, extra=self.who() | {"room": name})
         await membership.entrance.send(Join(member))
 
     async def _leave(self, name: str) -> None:
         membership = self._memberships.pop(name)
-        _room_log.info("%s: %s leaves %r", self.peer, self.user, name, extra=self._who() | {"room": name})
+        _room_log.info("%s: %s leaves %r", self.peer, self.user, name, extra=self.who() | {"room": name})
         await membership.entrance.leave(membership.member)
 
     async def end(self) -> None:
