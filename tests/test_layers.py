@@ -27,7 +27,7 @@ ON_TRIO = (
     "_frame_clock",
     "_room",
     "_directory",
-    "_session",
+    "_requests",
     "_stream",
     "_socket_stream",
     "_connection",

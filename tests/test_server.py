@@ -173,7 +173,7 @@ async def test_a_bug_of_ours_is_500_and_a_log_line_and_nothing_more(
         tibi = await server.login("Tibi")
         tibi.texts()
         with monkeypatch.context() as patch:
-            patch.setattr("trio_vrchat._session.read_transform", lambda data: 1 // 0)
+            patch.setattr("trio_vrchat._requests.read_transform", lambda data: 1 // 0)
             tibi.send({"room": "lobby", "type": "transform", "data": {"secret": "of Tibi"}})
             await settle()
         assert tibi.messages()[0]["response"] | {"time": 0} == {

@@ -1,7 +1,7 @@
 """One client's connection, from its first byte to its last: the tasks that move bytes and time.
 
-    socket ─▶ GuardedStream ─▶ trio-websocket's reader ─▶ Session ─▶ room …
-    socket ◀─ GuardedStream ◀─ writer ◀─ Outbox ◀─ Session, rooms
+    socket ─▶ GuardedStream ─▶ trio-websocket's reader ─▶ Requests ─▶ room …
+    socket ◀─ GuardedStream ◀─ writer ◀─ Outbox ◀─ Requests, rooms
 
 - Nothing that a client does ends anything but its own connection: `serve_connection` is the one boundary.
 - The socket is ours. The library reads and answers on it until the conversation is over; then its task is ended, the
@@ -23,7 +23,7 @@ from ._config import Config
 from ._directory import Directory
 from ._errors import InvalidStructure
 from ._outbox import Outbox
-from ._session import Session
+from ._requests import Requests
 from ._statistics import Statistics
 from ._stream import GuardedStream
 
@@ -97,7 +97,7 @@ class Connection:
             on_frames=self._writer_waits.unpark_all,
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
-        self._session = Session(
+        self._requests = Requests(
             peer,
             self._outbox,
             config,
@@ -130,12 +130,12 @@ class Connection:
                     async with trio.open_nursery() as library:
                         with self._conversation:
                             await self._converse(library, writing)
-                        await self._session.end()
+                        await self._requests.end()
                         await self._say_the_rest(library.cancel_scope)
                         library.cancel_scope.cancel()
                 finally:
                     with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
-                        await self._session.end()
+                        await self._requests.end()
                 await self._end()
                 writing.cancel_scope.cancel()
         finally:
@@ -151,11 +151,11 @@ class Connection:
             return
         self._websocket = websocket
         self._shared.statistics.connections += 1
-        _log.info("%s: connected", self._peer, extra=self._session.who())
+        _log.info("%s: connected", self._peer, extra=self._requests.who())
         writing.start_soon(self._write, name=f"writer to {self._peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
         try:
-            while self._session.user is None:
+            while self._requests.user is None:
                 await self._take_message(websocket)
             self._conversation.deadline = math.inf
             while True:
@@ -184,9 +184,9 @@ class Connection:
     async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
         message = await websocket.get_message()
         if isinstance(message, str):
-            await self._session.handle(message)
+            await self._requests.handle(message)
         else:
-            self._session.refuse(InvalidStructure("a binary frame: messages are JSON in text frames"))
+            self._requests.refuse(InvalidStructure("a binary frame: messages are JSON in text frames"))
 
     async def _write(self) -> None:
         """Write what waits in the outbox, until it is closed and empty."""
@@ -223,10 +223,10 @@ class Connection:
         """The closing handshake, where there is somebody to do it with."""
         code, reason = self._how_it_ends()
         if self._websocket is None:
-            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._session.who())
+            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._requests.who())
         else:
             _log.info(
-                "%s: closed with %s", self._peer, code or "no close frame", extra=self._session.who() | {"code": code}
+                "%s: closed with %s", self._peer, code or "no close frame", extra=self._requests.who() | {"code": code}
             )
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):

@@ -1,6 +1,6 @@
 """What one client may say, and what comes of it: the login, the rooms it is in, the order of the checks.
 
-A session decodes a message, checks it in the protocol's order (406, 403, 400, then what the request itself needs:
+`Requests` decodes a message, checks it in the protocol's order (406, 403, 400, then what the request itself needs:
 chapter 1), answers through the outbox, and hands room events to the rooms. Whatever a client sends ends in an answer;
 nothing that it sends raises out of `handle`. It knows neither sockets nor tasks; a room is all that it waits for.
 """
@@ -46,7 +46,7 @@ class _Membership:
 
 
 @attrs.define(eq=False)
-class Session:
+class Requests:
     """The state of one client, from its connection to its end."""
 
     peer: str
