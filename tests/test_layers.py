@@ -17,6 +17,7 @@ PLAIN = (
     "_config",
     "_clock",
     "_statistics",
+    "_names",
     "_frames",
     "_messages",
     "_codec",
