@@ -9,6 +9,7 @@ import attrs
 
 from trio_vrchat import Config
 from trio_vrchat.__main__ import help_texts
+from trio_vrchat._config import option_of
 
 README = Path(__file__).parent.parent / "README.md"
 _BEGIN, _END = "<!-- settings: written by python -m tests.readme -->\n", "<!-- end of settings -->"
@@ -30,17 +31,23 @@ def settings_table() -> str:
     texts = help_texts()
     rows = [
         (
-            f"--{field.name.replace('_', '-')}",
-            f"TRIO_VRCHAT_{field.name.upper()}",
-            "" if field.default is None else f"{field.default}",
+            f"--{option.replace('_', '-')}",
+            f"TRIO_VRCHAT_{option.upper()}",
+            _default(field.default),
             texts[field.name],
         )
         for field in attrs.fields(Config)
-        if field.name != "start_time"
+        if (option := option_of(field)) is not None
     ]
     lines = ["| option | environment | default | |", "|---|---|---|---|"]
     lines += [f"| `{option}` | `{variable}` | {default} | {text} |" for option, variable, default, text in rows + _LOG]
     return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "" if value is None else f"{value}"
 
 
 def with_settings(text: str) -> str:

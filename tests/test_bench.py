@@ -969,7 +969,8 @@ def serve_with(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_the_command_of_an_own_server() -> None:
     command = _server_process._command(30.0)
     assert command[:3] == [sys.executable, "-m", "trio_vrchat"]
-    assert command[3:] == ["--host", "127.0.0.1", "--port", "0", "--fps", "30.0", "--log-level", "0"]
+    assert command[3:11] == ["--host", "127.0.0.1", "--port", "0", "--fps", "30.0", "--log-level", "0"]
+    assert {"--events-at-once=0", "--bytes-per-s=0", "--members-per-room=0", "--connections-limit=0"} < {*command[11:]}
 
 
 def test_an_own_server_is_found_by_its_url_and_ended_by_sigint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

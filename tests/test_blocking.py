@@ -98,7 +98,7 @@ def test_an_ignored_sigint_is_heeded_all_the_same() -> None:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
-    forever = ("--close-timeout-s", "3600", "--drain-timeout-s", "3600")
+    forever = ("--close-timeout-s", "3600", "--drain", "3600")
     with started(*LOCAL, *forever) as program:
         url = program.url()
         with socket.create_connection((LOOPBACK, int(url.rpartition(":")[2].strip("/")))) as client:

@@ -74,7 +74,7 @@ async def test_errors_are_raised_where_they_belong(autojump_clock: trio.testing.
     config = Config(rooms_per_user=2)
     async with testing.open_server(config) as server, server.open_client("Tibi") as tibi:
         with pytest.raises(trio_vrchat.Conflict):
-            async with server.open_client("Tibi"):
+            async with server.open_client("Tibi", "of somebody else"):
                 pass
         with pytest.raises(trio_vrchat.Conflict):
             await tibi.join("lobby")
@@ -141,7 +141,11 @@ async def test_calls_of_several_tasks_all_return(autojump_clock: trio.testing.Mo
 
 
 async def test_a_cancelled_call_takes_its_answer_along(autojump_clock: trio.testing.MockClock) -> None:
-    async with testing.open_server() as server, server.open_client("Tibi") as tibi, server.open_client("anna") as anna:
+    async with (
+        testing.open_server(Config.unlimited()) as server,
+        server.open_client("Tibi") as tibi,
+        server.open_client("anna") as anna,
+    ):
         with trio.move_on_after(0):
             await tibi.ping()
         for _ in range(5):
@@ -191,7 +195,7 @@ async def test_a_bot_that_never_looks_at_its_events_stays_and_is_told(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     lines = 4200
-    async with testing.open_server() as server, server.open_client("bot") as bot:
+    async with testing.open_server(Config.unlimited()) as server, server.open_client("bot") as bot:
         talker = await server.login("talker")
         for number in range(lines):
             talker.send({"room": "lobby", "data": number})

@@ -17,6 +17,7 @@ import pytest
 import trio_vrchat
 import trio_vrchat.__main__ as command_line
 from trio_vrchat import bench
+from trio_vrchat._config import option_of
 
 from .program import LOOPBACK, environment, finished, started
 
@@ -99,7 +100,7 @@ def test_a_bad_option_is_one_line(
     [
         ("TRIO_VRCHAT_PORT", "abc", "TRIO_VRCHAT_PORT must be a whole number from 0 to 65535, not 'abc'"),
         ("TRIO_VRCHAT_PORT", "", "TRIO_VRCHAT_PORT must be a whole number from 0 to 65535, not ''"),
-        ("TRIO_VRCHAT_ROOMS_PER_USER", "0", "TRIO_VRCHAT_ROOMS_PER_USER must be a whole number from 1 to 10000, not 0"),
+        ("TRIO_VRCHAT_KEEP", "0", "TRIO_VRCHAT_KEEP must be a whole number from 1 to 10000000, not 0"),
         ("TRIO_VRCHAT_LOG_LEVEL", "9", "TRIO_VRCHAT_LOG_LEVEL must be 0, 1, 2 or 3, not 9"),
         ("TRIO_VRCHAT_CONFIG", "missing.toml", "'missing.toml' of TRIO_VRCHAT_CONFIG"),
     ],
@@ -159,7 +160,10 @@ def settings_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[...
     return parse
 
 
-DEFAULTS = attrs.asdict(trio_vrchat.Config()) | {"log_level": 2, "log_json": False}
+default = trio_vrchat.Config()
+# The fields that have an option, and its name.
+FIELDS = {field.name: option for field in attrs.fields(trio_vrchat.Config) if (option := option_of(field)) is not None}
+DEFAULTS = attrs.asdict(default) | {"log_level": 2, "log_json": False}
 
 
 def test_every_setting_has_a_default(settings_of: Callable[..., dict[str, Any]]) -> None:
@@ -167,15 +171,27 @@ def test_every_setting_has_a_default(settings_of: Callable[..., dict[str, Any]])
 
 
 def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[str, Any]]) -> None:
-    values = {"host": "192.0.2.7", "port": 4000, "fps": 12.5, "history": 7, "log_level": 1, "log_json": True}
-    values |= {name: value + 1 for name, value in DEFAULTS.items() if name not in values and name != "start_time"}
-    options = [f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}") for name, value in values.items()]
-    variables = {f"TRIO_VRCHAT_{name.upper()}": str(value) for name, value in values.items()}
-    file = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
-    expected = DEFAULTS | values
-    assert settings_of(*options) == expected
+    values: dict[str, Any] = {"host": "192.0.2.7", "port": 4000, "fps": 12.5, "history": 7}
+    values |= {"auth": "accounts", "store": "chat.db", "tls_cert": "a.pem", "tls_key": "b.pem"}
+    values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
+    values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
+    expected = DEFAULTS | values | {"log_level": 1, "log_json": True}
+    options = [f"--{FIELDS[name].replace('_', '-')}={_text(value)}" for name, value in values.items()]
+    assert settings_of(*options, "--log-level=1", "--log-json") == expected
+    variables = {f"TRIO_VRCHAT_{FIELDS[name].upper()}": _text(value) for name, value in values.items()}
+    variables |= {"TRIO_VRCHAT_LOG_LEVEL": "1", "TRIO_VRCHAT_LOG_JSON": "true"}
     assert settings_of(variables=variables) == expected
-    assert settings_of(file=file) == expected
+    file = "".join(f"{FIELDS[name]} = {json.dumps(value)}\n" for name, value in values.items())
+    assert settings_of(file=file + "log_level = 1\nlog_json = true\n") == expected
+
+
+def test_an_option_of_several_can_be_given_again(settings_of: Callable[..., dict[str, Any]]) -> None:
+    settings = settings_of("--allow-origin", "https://a.example", "--allow-origin", "null")
+    assert settings["allow_origins"] == ("https://a.example", "null")
+
+
+def _text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
@@ -217,9 +233,9 @@ def test_help_fits_a_terminal_and_has_every_option(flag: str) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert max(map(len, run.stdout.splitlines())) <= 80
     options = set(re.findall(r"--([a-z-]+)", run.stdout))
-    fields = {field.name.replace("_", "-") for field in attrs.fields(trio_vrchat.Config)} - {"start-time"}
-    assert fields | {"config", "log-level", "log-json", "version", "help"} <= options
-    assert "start-time" not in options
+    ours = {option.replace("_", "-") for option in FIELDS.values()}
+    assert ours | {"config", "log-level", "log-json", "version", "help"} <= options
+    assert not {"start-time", "seed"} & options
     assert "bench" in run.stdout
 
 

@@ -17,7 +17,18 @@ WHOLE: dict[str, tuple[int, int]] = {
     "message_limit_bytes": (1024, 1 << 24),
     "outbox_limit_frames": (4, 1 << 20),
     "outbox_limit_bytes": (1024, 1 << 30),
-    "rooms_per_user": (1, 10_000),
+    "keep_events": (1, 10_000_000),
+    "store_limit_bytes": (1 << 20, 1 << 50),
+    "connections_limit": (0, 10_000_000),
+    "connections_per_address": (0, 10_000_000),
+    "new_connections_per_minute": (0, 10_000_000),
+    "events_at_once": (0, 1_000_000),
+    "bytes_per_s": (0, 1 << 40),
+    "rooms_per_user": (0, 10_000_000),
+    "members_per_room": (0, 10_000_000),
+    "rooms_limit": (0, 10_000_000),
+    "login_failures_per_account": (0, 1_000_000),
+    "login_failures_per_address": (0, 1_000_000),
 }
 REAL: dict[str, tuple[float, float]] = {
     "fps": (0.1, 1000),
@@ -25,7 +36,11 @@ REAL: dict[str, tuple[float, float]] = {
     "login_timeout_s": (0.1, 3600),
     "write_timeout_s": (0.1, 3600),
     "close_timeout_s": (0.0, 3600),
-    "drain_timeout_s": (0.0, 3600),
+    "events_per_s": (0.01, 1_000_000),
+    "keepalive_interval_s": (0.1, 3600),
+    "keepalive_timeout_s": (0.1, 3600),
+    "resume_grace_s": (0.0, 3600),
+    "drain_s": (0.0, 3600),
 }
 RANGES: dict[str, tuple[float, float]] = {**WHOLE, **REAL}
 NO_NUMBERS = [math.nan, math.inf, -math.inf, True, False, "20", "", b"20", None, [20], 20j]
@@ -54,7 +69,8 @@ def numbers_in(text: str) -> list[float]:
 
 
 def test_every_setting_is_tested_here() -> None:
-    assert {*RANGES, "host", "start_time"} == set(attrs.fields_dict(Config))
+    texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks"}
+    assert {*RANGES, *texts, "start_time", "seed"} == set(attrs.fields_dict(Config))
 
 
 def test_the_defaults_are_those_that_the_protocol_and_its_users_know() -> None:
@@ -133,6 +149,72 @@ def test_a_start_time_is_seconds_since_the_epoch_or_left_out(value: float | None
 @pytest.mark.parametrize("value", [-1, -1e-9, math.nan, math.inf, -math.inf, True, False, "0", [0], 0j], ids=repr)
 def test_any_other_start_time_is_refused(value: object) -> None:
     refusal("start_time", value)
+
+
+@pytest.mark.parametrize("value", [None, 0, -1, 1 << 70])
+def test_a_seed_is_a_whole_number_or_left_out(value: int | None) -> None:
+    assert accepted("seed", value) == value
+
+
+@pytest.mark.parametrize("value", [0.5, "1", True, b"1"], ids=repr)
+def test_any_other_seed_is_refused(value: object) -> None:
+    refusal("seed", value)
+
+
+def test_a_policy_is_one_that_there_is() -> None:
+    assert accepted("auth", "open") == "open"
+    for value in ("Open", "", None, "none", 1):
+        assert "open or accounts" in refusal("auth", value)
+
+
+@pytest.mark.parametrize("setting", ["store", "tls_cert", "tls_key"])
+def test_a_path_is_text(setting: str) -> None:
+    for value in ("", 1, b"file", True):
+        refusal(setting, value)
+
+
+def test_accounts_need_a_store() -> None:
+    with pytest.raises(ConfigError, match="--store"):
+        Config(auth="accounts")
+    assert Config(auth="accounts", store="file").auth == "accounts"
+
+
+def test_a_certificate_and_its_key_need_each_other() -> None:
+    for alone, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
+        one: dict[str, Any] = {alone: "file"}
+        with pytest.raises(ConfigError, match=f"{alone} is given without {missing}"):
+            Config(**one)
+    assert Config(tls_cert="a", tls_key="b").tls_key == "b"
+
+
+def test_networks_are_networks() -> None:
+    assert Config().exempt_networks == ("127.0.0.0/8", "::1/128")
+    assert accepted("exempt_networks", "10.0.0.0/8, fe80::/10") == ("10.0.0.0/8", "fe80::/10")
+    assert accepted("exempt_networks", ["192.0.2.7"]) == ("192.0.2.7",)
+    assert accepted("exempt_networks", "") == ()
+    for value in ("10.0.0.0/33", "10.0.0.1/8", "lab", "::/129"):
+        assert value in refusal("exempt_networks", value)
+    for wrong in (7, [7], None):
+        with pytest.raises(ConfigError, match="exempt_networks must be"):
+            Config(exempt_networks=wrong)
+
+
+def test_origins_are_origins() -> None:
+    origins = ("https://example.org", "http://[::1]:8080", "null", "*")
+    assert accepted("allow_origins", ", ".join(origins)) == origins
+    assert accepted("allow_origins", ()) == ()
+    for value in ("example.org", "https://", "https://example.org/", "https://example.org/page", "https://a b", "//a"):
+        assert value in refusal("allow_origins", value)
+    for wrong in (7, [None]):
+        with pytest.raises(ConfigError, match="allow_origins must be"):
+            Config(allow_origins=wrong)
+
+
+def test_what_is_unlimited() -> None:
+    config = Config.unlimited(fps=30, rooms_per_user=3)
+    assert (config.fps, config.rooms_per_user) == (30, 3)
+    assert config.events_at_once == config.bytes_per_s == config.connections_limit == config.members_per_room == 0
+    assert config.message_limit_bytes == Config().message_limit_bytes
 
 
 def test_settings_do_not_change() -> None:

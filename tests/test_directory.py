@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_vrchat import Config, Statistics
+from trio_vrchat._clock import WallClock
 from trio_vrchat._directory import Directory
 from trio_vrchat._frame_clock import FrameClock
 from trio_vrchat._outbox import Outbox
@@ -23,7 +24,8 @@ async def open_directory() -> AsyncIterator[Directory]:
     statistics = Statistics()
     async with trio.open_nursery() as rooms:
         stamps = iter(range(1_000_000))
-        yield Directory(Config(), lambda: float(next(stamps)), FrameClock(20, statistics), statistics, rooms)
+        clock = WallClock(lambda: float(next(stamps)), 0.0)
+        yield Directory(Config(), clock, FrameClock(20, statistics), statistics, rooms)
         rooms.cancel_scope.cancel()
 
 

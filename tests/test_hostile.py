@@ -24,7 +24,7 @@ PING_MESSAGE = b'{"system": "ping"}'
 @asynccontextmanager
 async def with_a_witness(config: Config | None = None) -> AsyncIterator[MemoryServer]:
     """A server with somebody in it who notices nothing, and who is alone again fifteen seconds after the end."""
-    async with testing.open_server(config) as server:
+    async with testing.open_server(config or Config.unlimited()) as server:
         witness = await server.login("witness")
         witness.texts()
         tasks = trio.lowlevel.current_statistics().tasks_living
@@ -93,7 +93,7 @@ async def test_a_broken_handshake_is_a_log_line_that_quotes_nothing(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, header: str
 ) -> None:
     caplog.set_level(logging.DEBUG, "trio_vrchat")
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         client = await server.dial()
         client.send_bytes(head(headers={header: b"\xffSECRET"}))
         await settle()
@@ -129,7 +129,7 @@ async def test_a_slow_handshake_has_five_seconds(autojump_clock: MockClock) -> N
 
 
 async def test_an_upgrade_is_taken_on_any_path_and_its_head_in_any_pieces(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         for path in ("/", "/chat", "/a/b?c=d", "*"):
             client = await server.connect(path)
             client.reset()
@@ -144,7 +144,7 @@ async def test_an_upgrade_is_taken_on_any_path_and_its_head_in_any_pieces(autoju
 
 
 async def test_frames_right_behind_the_head_are_read(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         client = await server.dial()
         client.send_bytes(upgrade_request() + client_frame(TEXT, PING_MESSAGE) * 2)
         await settle()
@@ -228,7 +228,7 @@ async def test_a_violation_in_the_same_read_as_a_message_comes_after_it(autojump
 
 async def test_messages_in_pieces_split_at_every_byte(autojump_clock: MockClock) -> None:
     text = '{"system": "ping", "€": "😀"}'.encode()
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         client = await server.connect()
         for cut in range(1, len(text)):
             client.send_bytes(
@@ -251,7 +251,7 @@ async def test_messages_in_pieces_split_at_every_byte(autojump_clock: MockClock)
 @pytest.mark.parametrize("how", ["end", "reset"])
 async def test_dying_inside_a_frame_is_a_leave_like_any_other(autojump_clock: MockClock, how: str) -> None:
     data = client_frame(TEXT, b'{"room": "lobby", "data": "hello"}')
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         witness = await server.login("witness")
         for cut in range(len(data)):
             client = await server.login("Tibi")
@@ -264,7 +264,7 @@ async def test_dying_inside_a_frame_is_a_leave_like_any_other(autojump_clock: Mo
 
 
 async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         client = await server.connect()
         server.handle.cancel_scope.cancel()
         for _ in range(20):
@@ -276,7 +276,7 @@ async def test_a_ping_that_crosses_our_close_does_no_harm(autojump_clock: MockCl
 
 
 async def test_what_is_said_while_a_pong_is_half_out_comes_behind_it(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         witness, tibi = await server.login("witness"), await server.login("Tibi")
         tibi.texts()
         pings = 600
@@ -300,7 +300,7 @@ async def test_what_is_said_while_a_pong_is_half_out_comes_behind_it(autojump_cl
 async def test_frames_are_whole_wherever_the_socket_is_full(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, pipe_bytes: int
 ) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         monkeypatch.setattr("trio_vrchat._memory_stream._PIPE_BYTES", pipe_bytes)
         tibi = await server.dial()
         tibi.send_bytes(upgrade_request())
@@ -342,7 +342,7 @@ async def test_after_our_close_the_client_has_three_seconds(autojump_clock: Mock
 
 
 async def test_a_name_given_back_is_not_given_back_again(autojump_clock: MockClock) -> None:
-    async with testing.open_server(Config(outbox_limit_frames=4, history=0)) as server:
+    async with testing.open_server(Config.unlimited(outbox_limit_frames=4, history=0)) as server:
         witness = await server.login("witness")
         await server.login("Tibi")
         while server.statistics.members == 2:
@@ -354,12 +354,12 @@ async def test_a_name_given_back_is_not_given_back_again(autojump_clock: MockClo
         assert second.messages()[0]["response"]["code"] == 202
         await trio.sleep(5)
         assert server.statistics.connections == 2
-        third = await server.login("Tibi")
+        third = await server.login("Tibi", "of somebody else")
         assert third.messages()[0]["response"]["code"] == 409
 
 
 async def test_a_write_that_stands_still_ends_the_connection(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         witness = await server.login("witness")
         deaf = await server.login("deaf")
         for _ in range(5):
@@ -392,7 +392,7 @@ async def test_a_client_that_pings_and_never_reads_is_ended(autojump_clock: Mock
 async def test_a_burst_of_many_does_not_end_who_reads(
     autojump_clock: MockClock, users: int, message: dict[str, str]
 ) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         witness = await server.login("witness")
         others = [await server.login(f"user {number}") for number in range(users)]
         for client in (witness, *others):
@@ -434,7 +434,7 @@ async def test_thousands_of_tiny_frames_in_one_read_let_the_others_run(autojump_
 
 
 async def test_a_slow_reader_who_makes_progress_is_kept(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         witness = await server.login("witness")
         for _ in range(8):
             witness.send({"room": "lobby", "data": "x" * 30_000})
@@ -450,7 +450,7 @@ async def test_a_slow_reader_who_makes_progress_is_kept(autojump_clock: MockCloc
 
 
 async def test_a_flood_does_not_starve_the_others(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         tibi, anna, flood = [await server.login(user) for user in ("Tibi", "anna", "flood")]
         for client in (tibi, anna, flood):
             client.texts()

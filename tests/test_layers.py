@@ -16,8 +16,12 @@ PLAIN = (
     "_errors",
     "_config",
     "_clock",
+    "_rate",
     "_statistics",
     "_names",
+    "_origin",
+    "_descriptors",
+    "_admission",
     "_frames",
     "_messages",
     "_codec",
@@ -26,13 +30,17 @@ PLAIN = (
 )
 ON_TRIO = (
     "_frame_clock",
+    "_keepalive",
     "_room",
     "_directory",
+    "_session",
+    "_login",
     "_requests",
     "_stream",
     "_socket_stream",
     "_connection",
     "_addresses",
+    "_tls",
     "_server",
 )
 CORE = PLAIN + ON_TRIO

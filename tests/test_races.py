@@ -44,7 +44,7 @@ def in_order(order: tuple[int, int], *acts: Callable[[], None]) -> None:
 
 @ORDERS
 async def test_join_against_leave(autojump_clock: MockClock, order: tuple[int, int]) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         tibi, anna, bea = await observers(server, "Tibi", "anna", "bea")
         for observer in (tibi, bea):
             observer.send("den", "join")
@@ -59,7 +59,7 @@ async def test_join_against_leave(autojump_clock: MockClock, order: tuple[int, i
 
 @ORDERS
 async def test_join_against_the_room_closing(autojump_clock: MockClock, order: tuple[int, int]) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         tibi, anna = await observers(server, "Tibi", "anna")
         tibi.send("den", "join")
         tibi.send("den", "msg", "a secret")
@@ -79,7 +79,7 @@ async def test_join_against_the_room_closing(autojump_clock: MockClock, order: t
 
 
 async def test_the_leaver_comes_back_while_its_room_is_closing(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         (tibi,) = await observers(server, "Tibi")
         tibi.send("den", "join")
         await settle()
@@ -96,7 +96,7 @@ async def test_the_leaver_comes_back_while_its_room_is_closing(autojump_clock: M
 
 
 async def test_two_joins_at_once(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         found = await observers(server, "Tibi", "anna", "bea")
         for round_number in range(20):
             room = f"room {round_number}"
@@ -124,7 +124,7 @@ DISCONNECTS: dict[str, Callable[[testing.RawClient], None]] = {
 @pytest.mark.parametrize("passes", range(12))
 async def test_a_disconnect_inside_a_join(autojump_clock: MockClock, how: str, passes: int) -> None:
     """The connection ends so many scheduler passes after the join was sent: somewhere on the way it is half done."""
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         tibi, anna = await observers(server, "Tibi", "anna")
         tibi.send("den", "join")
         await settle()
@@ -143,7 +143,7 @@ async def test_a_disconnect_inside_a_join(autojump_clock: MockClock, how: str, p
 
 @pytest.mark.parametrize("how", DISCONNECTS)
 async def test_a_name_is_free_only_after_its_leaves(autojump_clock: MockClock, how: str) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         (tibi,) = await observers(server, "Tibi")
         for _ in range(5):
             (old,) = await observers(server, "anna")
@@ -165,7 +165,7 @@ async def test_a_name_is_free_only_after_its_leaves(autojump_clock: MockClock, h
 @pytest.mark.parametrize("passes", range(12))
 async def test_a_tick_against_a_leave(autojump_clock: MockClock, passes: int) -> None:
     """A leave, so many scheduler passes before the frame is due, and at the very instant."""
-    async with testing.open_server(Config(fps=10)) as server:
+    async with testing.open_server(Config.unlimited(fps=10)) as server:
         tibi, anna = await observers(server, "Tibi", "anna")
         for observer in (tibi, anna):
             observer.send("lobby", "transform", {})
@@ -190,7 +190,7 @@ async def test_a_tick_against_a_leave(autojump_clock: MockClock, passes: int) ->
 
 
 async def test_a_transform_right_behind_the_join(autojump_clock: MockClock) -> None:
-    async with testing.open_server() as server:
+    async with testing.open_server(Config.unlimited()) as server:
         tibi, anna = await observers(server, "Tibi", "anna")
         tibi.send("den", "join")
         await settle()
@@ -204,7 +204,7 @@ async def test_a_transform_right_behind_the_join(autojump_clock: MockClock) -> N
 
 async def test_a_stop_against_everything(autojump_clock: MockClock) -> None:
     for passes in range(15):
-        async with testing.open_server() as server:
+        async with testing.open_server(Config.unlimited()) as server:
             tibi = await server.login("Tibi")
             dialled = await server.dial()
             dialled.send_bytes(testing.upgrade_request())
@@ -233,7 +233,7 @@ ACTS = st.one_of(
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=st.lists(ACTS, max_size=40))
 async def test_any_schedule(autojump_clock: MockClock, schedule: list[tuple[str, str, str]]) -> None:
-    async with testing.open_server(Config(fps=10, history=5)) as server:
+    async with testing.open_server(Config.unlimited(fps=10, history=5)) as server:
         numbers = itertools.count()
         everybody: list[Observer] = []
         present: dict[str, Observer] = {}

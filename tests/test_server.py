@@ -153,7 +153,7 @@ async def test_a_client_that_resets_at_any_point_ends_alone(caplog: pytest.LogCa
     login = client_frame(1, b'{"system": "login", "options": {"user": "Tibi", "pass": ""}}')
     script = upgrade_request() + login + client_frame(1, b'{"room": "lobby", "data": "hello"}')
     async with trio.open_nursery() as nursery:
-        handle: Handle = await nursery.start(trio_vrchat.serve, Config(host="127.0.0.1", port=0))
+        handle: Handle = await nursery.start(trio_vrchat.serve, Config(host="127.0.0.1", port=0, events_at_once=0))
         async with trio_vrchat.open_client(handle.urls[0], "witness", "") as witness:
             for cut in (*range(0, len(script), 9), len(script)):
                 with socket.create_connection(("127.0.0.1", handle.port)) as client:

@@ -15,7 +15,9 @@ from trio_vrchat.testing import settle
 
 def guarded() -> tuple[GuardedStream, Pipe]:
     _, server_end, _, down = stream_pair("peer")
-    stream = GuardedStream(server_end, message_limit_bytes=1000, write_timeout_s=5, statistics=Statistics())
+    stream = GuardedStream(
+        server_end, message_limit_bytes=1000, bytes_per_s=0, write_timeout_s=5, statistics=Statistics()
+    )
     return stream, down
 
 

@@ -19,7 +19,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 import attrs
 import cyclopts
@@ -27,8 +27,8 @@ from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Param
 
 from . import _config
 from ._blocking import announce, run
-from ._config import Config
-from ._errors import ConfigError, ListenError
+from ._config import Config, option_of
+from ._errors import ConfigError, ListenError, StoreError
 from ._logging import check_level, configure, one_line
 from ._version import __version__
 
@@ -40,6 +40,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 _SERVER = Group.create_ordered("Server")
 _LOG = Group.create_ordered("Log")
+_ACCESS = Group.create_ordered("Access and storage")
 _LIMITS = Group.create_ordered("Limits")
 _TIMEOUTS = Group.create_ordered("Timeouts")
 _COMMANDS = Group.create_ordered("Commands")
@@ -65,58 +66,90 @@ def help_texts() -> dict[str, str]:
     for pair in itertools.pairwise(settings.body):
         match pair:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                texts[name] = text
+                texts[name] = " ".join(text.split())
     return texts
 
 
+# Each option's field of `Config`.
+_FIELDS = {option: field for field in attrs.fields(Config) if (option := option_of(field)) is not None}
+
+_METAVARS = {
+    "host": "ADDRESS",
+    "auth": "POLICY",
+    "store": "FILE",
+    "tls_cert": "FILE",
+    "tls_key": "FILE",
+    "allow_origin": "ORIGIN",
+    "exempt_networks": "NETWORK",
+}
+_ACCESS_OPTIONS = ("auth", "store", "keep", "store_limit_bytes", "allow_origin", "tls_cert", "tls_key")
+
+
 def _server_options() -> list[inspect.Parameter]:
-    """The parameters that `Config` makes. `start_time` is for tests, and no option."""
+    """The parameters that `Config` makes."""
     hints, texts = get_type_hints(Config), help_texts()
     return [
         inspect.Parameter(
-            field.name,
+            option,
             inspect.Parameter.KEYWORD_ONLY,
             default=field.default,
             annotation=Annotated[
                 hints[field.name],
                 Parameter(
-                    group=_group_of(field.name),
+                    group=_group_of(option),
                     help=texts[field.name],
-                    metavar="ADDRESS" if hints[field.name] == str | None else "NUMBER",
-                    converter=_number_or_text(hints[field.name]),
-                    validator=_validator(field.name),
+                    show_default=_show if field.default != () else False,
+                    metavar=_METAVARS.get(option, "NUMBER"),
+                    converter=_converter(hints[field.name]),
+                    validator=_validator(field),
+                    # One text each time that the option is given, not one after another up to the next option.
+                    n_tokens=1,
+                    consume_multiple=False,
+                    negative=(),
                 ),
             ],
         )
-        for field in attrs.fields(Config)
-        if field.name != "start_time"
+        for option, field in _FIELDS.items()
     ]
 
 
-def _group_of(name: str) -> Group:
-    if name.endswith("_timeout_s"):
+def _show(default: object) -> str:
+    return ", ".join(default) if isinstance(default, tuple) else str(default)
+
+
+def _group_of(option: str) -> Group:
+    if option.endswith("_timeout_s") or option in ("drain", "keepalive_interval_s", "resume_grace_s"):
         return _TIMEOUTS
-    return _LIMITS if "_limit_" in name or "_per_" in name else _SERVER
+    if option in _ACCESS_OPTIONS:
+        return _ACCESS
+    return _LIMITS if any(part in option for part in ("_limit", "_per_", "_at_once", "exempt")) else _SERVER
 
 
-def _number_or_text(hint: object) -> Callable[[object, Sequence[Token]], object]:
+def _converter(hint: object) -> Callable[[object, Sequence[Token]], object]:
+    """Text to what the setting is, where that can be; what cannot is left to `Config` to refuse."""
     number = hint if hint in (int, float) else str
 
-    def convert(_hint: object, tokens: Sequence[Token]) -> object:
-        [token] = tokens
+    def convert_one(token: Token) -> object:
         if token.implicit_value is not UNSET:
-            return token.implicit_value  # from the file, which has numbers of its own
+            return token.implicit_value  # from the file, which has numbers and lists of its own
         try:
             return number(token.value)
         except ValueError:
             return token.value
 
+    def convert(_hint: object, tokens: Sequence[Token]) -> object:
+        values = [convert_one(token) for token in tokens]
+        return values[0] if len(values) == 1 else ",".join(str(value) for value in values)
+
     return convert
 
 
-def _validator(name: str) -> Callable[[object, Any], None]:
+def _validator(field: attrs.Attribute[Any]) -> Callable[[object, Any], None]:
     def check(_hint: object, value: Any) -> None:
-        Config(**{name: value})
+        # By itself: what settings need of each other is found when all are known.
+        assert field.validator is not None
+        convert = cast("Callable[[object], object] | None", field.converter)
+        field.validator(None, field, convert(value) if convert else value)
 
     return check
 
@@ -155,7 +188,8 @@ def _from_file(_app: App, commands: tuple[str, ...], arguments: ArgumentCollecti
             nearest = difflib.get_close_matches(key, options, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
             raise CycloptsError(msg=f"{path}: there is no setting {key!r}{hint}")
-        if isinstance(value, dict | list):
+        several = key in _FIELDS and isinstance(_FIELDS[key].default, tuple)
+        if isinstance(value, dict) or (isinstance(value, list) and not several):
             raise CycloptsError(msg=f"{key} in {path} must be a single value, not {value!r}")
         if not options[key].tokens:
             options[key].append(Token(keyword=f"{key} in {path}", implicit_value=value, source=path))
@@ -184,7 +218,7 @@ def _serve(
             help="0: start, stop and failures; 1: also connections, logins and error answers; 2: also joins and "
             "leaves; 3: everything.",
             metavar="LEVEL",
-            converter=_number_or_text(int),
+            converter=_converter(int),
             validator=_check_log_level,
         ),
     ] = 2,
@@ -193,7 +227,7 @@ def _serve(
 ) -> None:
     # `config` has had its effect: see `_from_file`.
     configure(log_level, as_json=log_json)
-    run(Config(**settings), started=announce)
+    run(Config(**{_FIELDS[option].name: value for option, value in settings.items()}), started=announce)
 
 
 # What cyclopts takes the options from: those of the server in place of `settings`.
@@ -232,7 +266,9 @@ def _problem(error: CycloptsError) -> str:
     """What is wrong, in the user's words: the option, the variable or the line in the file that they wrote."""
     match error:
         case cyclopts.ValidationError(argument=cyclopts.Argument(tokens=[token, *_]) as argument):
-            return f"{token.keyword} {error.exception_message.removeprefix(argument.field_info.name + ' ')}"
+            option = argument.field_info.name
+            name = _FIELDS[option].name if option in _FIELDS else option
+            return f"{token.keyword} {error.exception_message.removeprefix(name + ' ')}"
         case cyclopts.UnusedCliTokensError(unused_tokens=[token, *_]):
             return f"unexpected argument {token!r}"
     return str(error).rstrip(".")
@@ -245,7 +281,7 @@ def _main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
         message = f"{_problem(error)} (see {command_line})"
-    except (ConfigError, ListenError) as error:
+    except (ConfigError, ListenError, StoreError) as error:
         message = str(error)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -7,12 +7,15 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
-from typing import TypeGuard
+from urllib.parse import urlsplit
 
 import psutil
 import trio
 
+from ._admission import Networks, Peer
 from ._errors import ListenError
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Several listeners on one free port: another program may take the port on one of them meanwhile.
 _FREE_PORT_TRIES = 10
@@ -60,29 +63,43 @@ def _port(listener: trio.SocketListener) -> int:
     return port
 
 
-def _is_on_tcp(listener: object) -> TypeGuard[trio.SocketListener]:
-    return isinstance(listener, trio.SocketListener) and listener.socket.family in (socket.AF_INET, socket.AF_INET6)
+def _on_tcp(listener: object) -> trio.SocketListener | None:
+    """The TCP socket that this listener stands on, if it does."""
+    if isinstance(listener, trio.SSLListener):
+        return _on_tcp(listener.transport_listener)
+    if isinstance(listener, trio.SocketListener) and listener.socket.family in (socket.AF_INET, socket.AF_INET6):
+        return listener
+    return None
 
 
 def port_of(listeners: Sequence[object]) -> int:
     """The TCP port of these listeners; 0 where none is a socket."""
-    return next((_port(listener) for listener in listeners if _is_on_tcp(listener)), 0)
+    return next((_port(found) for listener in listeners if (found := _on_tcp(listener))), 0)
 
 
 def urls_of(listeners: Sequence[object]) -> tuple[str, ...]:
     """A URL for each address that a client can use, those that the network can reach first."""
-    addresses: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, None] = {}
+    schemes: dict[IPAddress, str] = {}
     for listener in listeners:
-        if not _is_on_tcp(listener):
+        found = _on_tcp(listener)
+        if found is None:
             continue
-        host = ipaddress.ip_address(listener.socket.getsockname()[0].partition("%")[0])
-        found = _interface_addresses(host.version) if host.is_unspecified else [host]
-        addresses |= dict.fromkeys(found)
-    ordered = sorted(addresses, key=lambda address: (address.is_loopback, address.version, address))
-    return tuple(f"ws://{_in_url(address)}:{port_of(listeners)}/" for address in ordered)
+        host = ipaddress.ip_address(found.socket.getsockname()[0].partition("%")[0])
+        addresses = _interface_addresses(host.version) if host.is_unspecified else [host]
+        schemes |= dict.fromkeys(addresses, "ws" if listener is found else "wss")
+    ordered = sorted(schemes, key=lambda address: (address.is_loopback, address.version, address))
+    return tuple(f"{schemes[address]}://{_in_url(address)}:{port_of(listeners)}/" for address in ordered)
 
 
-def _interface_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def readable_on_the_network(urls: Sequence[str]) -> list[str]:
+    """Those of these URLs where whoever is on the way reads along: no TLS, and not this machine alone."""
+    parts = [(url, urlsplit(url)) for url in urls]
+    return [
+        url for url, part in parts if part.scheme == "ws" and not ipaddress.ip_address(part.hostname or "").is_loopback
+    ]
+
+
+def _interface_addresses(version: int) -> list[IPAddress]:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     up = {name for name, state in psutil.net_if_stats().items() if state.isup}
     found = [
@@ -96,20 +113,22 @@ def _interface_addresses(version: int) -> list[ipaddress.IPv4Address | ipaddress
     return [address for address in found if not address.is_link_local]
 
 
-def _in_url(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def _in_url(address: IPAddress) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
-def peer_of(stream: trio.abc.Stream) -> str:
-    """Who is at the other end, for the log: address and port."""
+def peer_of(stream: trio.abc.Stream, networks: Networks) -> Peer:
+    """Who is at the other end. To be asked at once: a peer that resets the connection takes its address along."""
+    if isinstance(stream, trio.SSLStream):
+        return peer_of(stream.transport_stream, networks)
     if not isinstance(stream, trio.SocketStream):
-        return getattr(stream, "peer", "in memory")
+        # A stream of somebody's own may say whom it stands for.
+        address: tuple[str, int] | None = getattr(stream, "address", None)
+        return networks.peer(*address) if address else Peer(getattr(stream, "peer", "in memory"))
     try:
-        address = stream.socket.getpeername()
+        host, port, *_ = stream.socket.getpeername()
     except OSError:  # reset before it could be accepted
-        return "a peer that has gone"
-    if stream.socket.family == socket.AF_INET6:
-        return f"[{address[0]}]:{address[1]}"
-    if stream.socket.family == socket.AF_INET:
-        return f"{address[0]}:{address[1]}"
-    return f"a local socket of process {os.getpid()}"
+        return Peer("a peer that has gone")
+    except ValueError:
+        return Peer(f"a local socket of process {os.getpid()}")
+    return networks.peer(host, port)

@@ -12,14 +12,15 @@ import ipaddress
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
+import attrs
 import trio
 
-from ._addresses import open_listeners
+from ._background import open_background
 from ._config import Config
+from ._descriptors import raise_limit
 from ._logging import check_level, configure
 from ._server import Handle, serve
 
@@ -31,9 +32,11 @@ def run(config: Config, *, started: Callable[[Handle], object] | None = None) ->
 
     `started` is called once, when the server listens. To be called in the main thread, outside of any event loop.
 
-    Raises ListenError if it cannot listen.
+    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate, StoreError if it cannot use
+    the store.
     """
     _calm_garbage_collector()
+    raise_limit()
     trio.run(_main, config, started)
 
 
@@ -51,16 +54,30 @@ def _calm_garbage_collector() -> None:
 async def _main(config: Config, started: Callable[[Handle], object] | None) -> None:
     # From before the server listens until it has stopped; then the signals have the effect that they had before.
     with trio.open_signal_receiver(*_SIGNALS) as signals:
-        # Outside of any nursery, which would put its ListenError into an exception group.
-        listeners = await open_listeners(config.host, config.port)
-        async with trio.open_nursery() as nursery:
-            handle: Handle = await nursery.start(partial(serve, config, listeners=listeners))
-            if started is not None:
-                started(handle)
-            await anext(aiter(signals))
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            handle.cancel_scope.cancel()
+        # The server is the body of this, not one of its tasks: why it cannot start comes out as it is, in no group.
+        async with open_background() as nursery:
+            await serve(config, task_status=_Started(nursery, signals, started))
+
+
+@attrs.frozen
+class _Started:
+    """What `serve` reports to once it listens."""
+
+    _nursery: trio.Nursery
+    _signals: AsyncIterator[int]
+    _then: Callable[[Handle], object] | None
+
+    def started(self, value: Handle | None = None) -> None:
+        assert value is not None
+        if self._then is not None:
+            self._then(value)
+        self._nursery.start_soon(self._stop_on_signal, value)
+
+    async def _stop_on_signal(self, handle: Handle) -> None:
+        await anext(self._signals)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        handle.cancel_scope.cancel()
 
 
 class Server:

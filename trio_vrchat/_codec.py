@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ._errors import BadRequest, InvalidStructure
-from ._messages import LoginOptions, RoomMessage, SystemRequest, TransformData
+from ._messages import LoginOptions, ResumeOptions, RoomMessage, SystemRequest, TransformData
 
 # Protocol, chapter 1.
 NESTING_LIMIT = 64
@@ -90,11 +90,16 @@ def read_system_request(tree: dict[str, Any]) -> SystemRequest:
     return _converted(tree, SystemRequest, "")
 
 
-def read_login(options: dict[str, Any]) -> tuple[str, str]:
-    """User and password. Raises BadRequest (400)."""
+def read_login(options: dict[str, Any]) -> LoginOptions:
+    """Raises BadRequest (400)."""
     login: LoginOptions = _converted(options, LoginOptions, "options: ")
     check_name(login["user"], USER_NAME_LIMIT, "user")
-    return login["user"], login["pass"]
+    return login
+
+
+def read_resume(options: dict[str, Any]) -> ResumeOptions:
+    """Raises BadRequest (400)."""
+    return _converted(options, ResumeOptions, "options: ")
 
 
 def _converted(value: object, kind: type[_T], where: str) -> _T:

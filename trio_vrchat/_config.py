@@ -2,12 +2,13 @@
 
 Units are in the names: `_s` seconds, `_bytes`, `_frames`. The docstring under a field is its help text on the command
 line and in the README; the comment above it is the reason. A limit that protects the server has the precedent it
-follows beside it.
+follows beside it; 0 is no limit where the help says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -42,12 +43,69 @@ def _start_time(_instance: object, field: attrs.Attribute[Any], value: Any) -> N
         raise ConfigError(f"{field.name} must be seconds since the Unix epoch, or be left out, not {value!r:.60}")
 
 
+def _texts(value: Any) -> Any:
+    """Several texts: a list of them, or one text with commas between them, as the environment has it."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, Iterable):
+        return tuple(part.strip() if isinstance(part, str) else part for part in value if part != "")
+    return value
+
+
+def _networks(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    for network in value if isinstance(value, tuple) else (value,):
+        try:
+            if not isinstance(network, str):
+                raise ValueError("it is no text")
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise ConfigError(
+                f"{field.name} must be networks such as 192.168.1.0/24, not {network!r}: {error}"
+            ) from None
+
+
+def _origins(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    for origin in value if isinstance(value, tuple) else (value,):
+        scheme, slashes, host = origin.partition("://") if isinstance(origin, str) else ("", "", "")
+        if origin not in ("*", "null") and not (scheme and slashes and host and not set(host) & set("/?#@ ")):
+            raise ConfigError(
+                f"{field.name} must be origins such as https://example.org:8080 (no path), * or null, not {origin!r}"
+            )
+
+
+def _path(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ConfigError(f"{field.name} must be a file's path, or be left out, not {value!r}")
+
+
+def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
+    def check(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+        if value not in choices:
+            raise ConfigError(f"{field.name} must be {' or '.join(choices)}, not {value!r}")
+
+    return check
+
+
+def _seed(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and type(value) is not int:
+        raise ConfigError(f"{field.name} must be a whole number, or be left out, not {value!r}")
+
+
+# A field is the option of its name, but for these.
+_OPTION = "option"
+
+
+def option_of(field: attrs.Attribute[Any]) -> str | None:
+    """The name of a field's option on the command line, in the environment and in the file; None where it has none."""
+    option: str | None = field.metadata.get(_OPTION, field.name)
+    return option
+
+
 @attrs.frozen(kw_only=True)
 class Config:
     """The settings of a server. Raises ConfigError where one is out of its range.
 
-    `python -m trio_vrchat --help` and the README say what each means; `start_time`, for tests, is the server's time at
-    its start, in seconds since the Unix epoch.
+    `python -m trio_vrchat --help` and the README say what each means; `start_time` and `seed` are for tests.
     """
 
     host: str | None = attrs.field(default=None, validator=_host)
@@ -70,6 +128,37 @@ class Config:
     history_limit_bytes: int = attrs.field(default=256 * 1024, validator=_number(0, 1 << 30))
     """Bytes that the history of one room may take; the oldest events go first."""
 
+    # A name belongs to whoever holds it, as on IRC without services.
+    auth: str = attrs.field(default="open", validator=_one_of("open", "accounts"))
+    """Who may log in. open: any name, which the password of its first login guards while it is held; accounts: those
+    that `trio-vrchat users` has added to the store."""
+
+    store: str | None = attrs.field(default=None, validator=_path)
+    """A file (SQLite) for accounts and history, made if it is missing. Left out: history lives as long as its room."""
+
+    # A year of a small lab's talk. Ergo keeps 4096 lines of a channel in memory.
+    keep_events: int = attrs.field(default=10_000, validator=_number(1, 10_000_000), metadata={_OPTION: "keep"})
+    """Events of each room that the store keeps; the oldest go first."""
+
+    # Whoever talks in ever new rooms would fill the disk; this bounds it, whatever the number of rooms.
+    store_limit_bytes: int = attrs.field(default=1 << 30, validator=_number(1 << 20, 1 << 50))
+    """Bytes of events that the store keeps, over all rooms; the oldest go first."""
+
+    # A page from elsewhere that a browser on this network opens could otherwise use the server as its user.
+    allow_origins: tuple[str, ...] = attrs.field(
+        default=(), converter=_texts, validator=_origins, metadata={_OPTION: "allow_origin"}
+    )
+    """An origin (https://example.org) whose pages may connect, beside the server's own; * is any, null a local file.
+    Several: give it again, or commas between them."""
+
+    tls_cert: str | None = attrs.field(default=None, validator=_path)
+    """A certificate chain (PEM): the server speaks wss. Needs the key."""
+
+    tls_key: str | None = attrs.field(default=None, validator=_path)
+    """The private key (PEM) of the certificate."""
+
+    # Limits. Ergo has its own on by default, too: a server is found by scanners before its owner reads about limits.
+
     # A transform with hands is under 1 KiB and a long chat line under 10. Centrifugo's limit is 64 KiB as well.
     message_limit_bytes: int = attrs.field(default=64 * 1024, validator=_number(1024, 1 << 24))
     """Bytes of the largest message that a client may send (a larger one: close code 1009)."""
@@ -82,13 +171,59 @@ class Config:
     outbox_limit_bytes: int = attrs.field(default=1024 * 1024, validator=_number(1024, 1 << 30))
     """Bytes that may wait for a client that reads too slowly (more: close code 4008)."""
 
+    # As Redis (maxclients), which lowers it, too, where the process may not have so many descriptors.
+    connections_limit: int = attrs.field(default=10_000, validator=_number(0, 10_000_000))
+    """Connections in total; fewer where the process may not open so many files. 0: no limit."""
+
+    # Two classrooms behind one router. Ergo allows 16.
+    connections_per_address: int = attrs.field(default=32, validator=_number(0, 10_000_000))
+    """Connections from one address (IPv6: one /64). 0: no limit."""
+
+    # Everybody behind one router comes back twice within a minute of a restart. Ergo allows 32 in ten minutes.
+    new_connections_per_minute: int = attrs.field(default=64, validator=_number(0, 10_000_000))
+    """New connections a minute from one address (IPv6: one /64). 0: no limit."""
+
+    # As in Ergo: a proxy, an `adb reverse` and the bench all come from loopback.
+    exempt_networks: tuple[str, ...] = attrs.field(
+        default=("127.0.0.0/8", "::1/128"), converter=_texts, validator=_networks
+    )
+    """Networks that the limits by address do not count. Several: give it again, or commas between them."""
+
+    # A burst is somebody who enters a room of buttons; nobody types 10 lines a second. Ergo's fakelag allows 5 at once.
+    events_at_once: int = attrs.field(default=20, validator=_number(0, 1_000_000))
+    """Messages, transforms aside, that a client may send at once (more: 429). 0: no limit."""
+
+    events_per_s: float = attrs.field(default=10.0, validator=_number(0.01, 1_000_000))
+    """Messages a second, transforms aside, that a client may send in the long run (more: 429)."""
+
+    # Transforms of a kilobyte, 90 times a second, in two rooms, and as much again.
+    bytes_per_s: int = attrs.field(default=256 * 1024, validator=_number(0, 1 << 40))
+    """Bytes a second that a client may send in the long run; transforms over it are dropped (429, once a second).
+    0: no limit."""
+
     # Nobody is in 32 places at once. Ergo (IRC) allows 100 channels.
-    rooms_per_user: int = attrs.field(default=32, validator=_number(1, 10_000))
-    """Rooms that a user may be in at once, the lobby included (more: 413)."""
+    rooms_per_user: int = attrs.field(default=32, validator=_number(0, 10_000_000))
+    """Rooms that a user may be in at once, the lobby included (more: 413). 0: no limit."""
+
+    # Everybody's transform at a kilobyte, in one batch, is what an outbox holds.
+    members_per_room: int = attrs.field(default=1000, validator=_number(0, 10_000_000))
+    """Members of one room (more: 413). 0: no limit."""
+
+    # One for each connection; an empty room costs some 10 KB.
+    rooms_limit: int = attrs.field(default=10_000, validator=_number(0, 10_000_000))
+    """Open rooms, the lobby included (more: 413). 0: no limit."""
+
+    # Whoever mistypes tries twice more. fail2ban's default is 5 in ten minutes.
+    login_failures_per_account: int = attrs.field(default=3, validator=_number(0, 1_000_000))
+    """Failed logins a minute to one name from one address (more: 429). 0: no limit."""
+
+    # Several people behind one router mistype, too. Exempt networks are not counted.
+    login_failures_per_address: int = attrs.field(default=10, validator=_number(0, 1_000_000))
+    """Failed logins a minute from one address (more: 429). 0: no limit."""
 
     # A request fits into one packet: whoever takes longer is a scanner, or has gone. `websockets` gives 10 s.
     handshake_timeout_s: float = attrs.field(default=5.0, validator=_number(0.1, 3600))
-    """Seconds for the opening handshake."""
+    """Seconds for the opening handshake, TLS included."""
 
     # A program logs in, right after the handshake; nobody types meanwhile.
     login_timeout_s: float = attrs.field(default=10.0, validator=_number(0.1, 3600))
@@ -96,15 +231,61 @@ class Config:
 
     # Many round trips of a bad Wi-Fi. NATS gives a write 10 s.
     write_timeout_s: float = attrs.field(default=5.0, validator=_number(0.1, 3600))
-    """Seconds that a write to a client may stand still before its connection ends."""
+    """Seconds that a write to a client may stand still before its connection ends (close code 4008)."""
+
+    # As `websockets`: routers forget a connection that is silent for a minute, some sooner.
+    keepalive_interval_s: float = attrs.field(default=20.0, validator=_number(0.1, 3600))
+    """Seconds between two pings of the server."""
+
+    # As `websockets`: a headset that is put down for a moment is not gone.
+    keepalive_timeout_s: float = attrs.field(default=20.0, validator=_number(0.1, 3600))
+    """Seconds for the answer to a ping before the connection ends (close code 4008)."""
+
+    # Long enough for a Wi-Fi to come back, short enough that nobody talks to a ghost. Socket.IO gives two minutes.
+    resume_grace_s: float = attrs.field(default=30.0, validator=_number(0.0, 3600))
+    """Seconds that a user whose connection is lost stays, where the client can resume."""
 
     # The peer's answer to our close frame, one round trip, and what is still on its way to us.
     close_timeout_s: float = attrs.field(default=3.0, validator=_number(0.0, 3600))
     """Seconds for the closing handshake."""
 
     # Twice what a healthy client needs, and under the 10 s after which container engines kill.
-    drain_timeout_s: float = attrs.field(default=5.0, validator=_number(0.0, 3600))
+    drain_s: float = attrs.field(default=5.0, validator=_number(0.0, 3600), metadata={_OPTION: "drain"})
     """Seconds, when the server stops, for what waits to go out."""
 
-    start_time: float | None = attrs.field(default=None, validator=_start_time)
+    start_time: float | None = attrs.field(default=None, validator=_start_time, metadata={_OPTION: None})
     """The server's time at its start, in seconds since the Unix epoch. Left out: the machine's. For tests."""
+
+    seed: int | None = attrs.field(default=None, validator=_seed, metadata={_OPTION: None})
+    """What the session tokens are made from, in place of the machine's entropy. For tests: they can be guessed."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.auth == "accounts" and self.store is None:
+            raise ConfigError("auth is accounts, so there must be a store (--store FILE) to keep them in")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
+            raise ConfigError(f"{given} is given without {missing}: TLS needs both")
+
+    @classmethod
+    def unlimited(cls, **settings: Any) -> Config:
+        """Settings without limits by rate, address or number, for a load that is its owner's own.
+
+        What protects the process itself stays: the sizes of messages and outboxes, and every deadline. `settings` as
+        for `Config`.
+        """
+        off: dict[str, Any] = dict.fromkeys(LIMITS_BY_COUNT, 0)
+        return cls(**(off | settings))
+
+
+LIMITS_BY_COUNT = (
+    "connections_limit",
+    "connections_per_address",
+    "new_connections_per_minute",
+    "events_at_once",
+    "bytes_per_s",
+    "rooms_per_user",
+    "members_per_room",
+    "rooms_limit",
+    "login_failures_per_account",
+    "login_failures_per_address",
+)

@@ -13,59 +13,60 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import attrs
 import trio
 import trio_websocket
 
-from ._clock import WallClock
-from ._config import Config
-from ._directory import Directory
-from ._errors import InvalidStructure
+from ._admission import Peer
+from ._frames import ping_frame
+from ._keepalive import Keepalive
+from ._messages import NO_LOGIN, TOO_SLOW
+from ._origin import is_allowed
 from ._outbox import Outbox
-from ._requests import Requests
-from ._statistics import Statistics
+from ._requests import House, Requests
 from ._stream import GuardedStream
 
-# WebSocket close codes: RFC 6455, section 7.4.1, and the protocol, chapter 2.
+# WebSocket close codes: RFC 6455, section 7.4.1.
 _NORMAL, GOING_AWAY, _NO_STATUS, _ABNORMAL = 1000, 1001, 1005, 1006
-NO_LOGIN, TOO_SLOW = 4001, 4008
 
 # Each leave has its own, shorter deadline; this one is for all.
 _LEAVES_TIMEOUT_S = 10.0
 # Closing a socket by force does not wait; a stream of somebody's own might.
 _FREE_TIMEOUT_S = 1.0
+_FORBIDDEN = 403
+_FOREIGN_PAGE = (
+    b"This server takes no connections from pages of that origin; its owner can allow it (--allow-origin).\n"
+)
 
 _log = logging.getLogger("trio_vrchat.connection")
 
 
 @attrs.define(eq=False)
-class Shared:
-    """What the connections of one server have in common."""
+class Connections:
+    """The connections of one server."""
 
-    config: Config
-    clock: WallClock
-    directory: Directory
-    statistics: Statistics
-    users: set[str] = attrs.field(factory=set)
-    connections: set[Connection] = attrs.field(factory=set)
+    house: House
+    keepalive: Keepalive
+    all: set[Connection] = attrs.field(factory=set)
 
     def stop(self) -> None:
         """Say 1001 to everybody."""
-        for connection in self.connections:
+        for connection in self.all:
             connection.close(GOING_AWAY, "the server stops")
 
 
-async def serve_connection(stream: trio.abc.Stream, peer: str, shared: Shared) -> None:
+async def serve_connection(stream: trio.abc.Stream, peer: Peer, connections: Connections) -> None:
     """Serve one client until its connection ends. Raises nothing but cancellation."""
-    connection = Connection(stream, peer, shared)
+    connection = Connection(stream, peer, connections)
     try:
         await connection.run()
     except* Exception as group:  # noqa: BLE001  (the one boundary around a connection)
         # The library's reader lets some of what scanners send surface as exceptions; what our own code raises for a
         # message never comes this far.
         # Only the kind: the rest can quote a header, and a header can hold a secret.
-        _log.info("%s: ended by what it sent (%s)", peer, ", ".join(_kinds(group)), extra={"peer": peer})
+        _log.info("%s: ended by what it sent (%s)", peer, ", ".join(_kinds(group)), extra={"peer": peer.text})
 
 
 def _kinds(group: BaseExceptionGroup[Exception]) -> set[str]:
@@ -78,19 +79,24 @@ def _kinds(group: BaseExceptionGroup[Exception]) -> set[str]:
 class Connection:
     """One client's connection."""
 
-    def __init__(self, stream: trio.abc.Stream, peer: str, shared: Shared) -> None:
-        config = shared.config
-        self._shared = shared
+    def __init__(self, stream: trio.abc.Stream, peer: Peer, connections: Connections) -> None:
+        house = connections.house
+        config = house.config
+        self._connections = connections
+        self._statistics = house.statistics
         self._config = config
-        self._peer = peer
+        self.peer = peer
         self._stream = GuardedStream(
             stream,
             message_limit_bytes=config.message_limit_bytes,
+            bytes_per_s=config.bytes_per_s,
             write_timeout_s=config.write_timeout_s,
-            statistics=shared.statistics,
+            statistics=house.statistics,
         )
+        self._stream.on_pong = self._take_pong
         self._writer_waits = trio.lowlevel.ParkingLot()
-        self._outbox = Outbox(
+        self._written = trio.lowlevel.ParkingLot()
+        self.outbox = Outbox(
             limit_frames=config.outbox_limit_frames,
             limit_bytes=config.outbox_limit_bytes,
             write=self._stream.send_now,
@@ -98,13 +104,7 @@ class Connection:
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
         self._requests = Requests(
-            peer,
-            self._outbox,
-            config,
-            shared.clock,
-            shared.directory,
-            shared.users,
-            shared.statistics,
+            peer, self, house, logged_in=self._logged_in, drained=self._drained, refused=self._stream.refused
         )
         self._conversation = trio.CancelScope()
         self._websocket: trio_websocket.WebSocketConnection | None = None
@@ -117,47 +117,63 @@ class Connection:
         """End the connection with this close code. Does not wait; the first code counts."""
         if not self._close_code:
             self._close_code, self._close_reason = code, reason
-        self._outbox.close()
+        self.outbox.close()
         self._conversation.cancel()
 
     async def run(self) -> None:
         """Serve the client until its connection has ended. Raises what the library's reader raises, in a group."""
-        shared = self._shared
-        shared.connections.add(self)
+        self._connections.all.add(self)
         try:
             async with trio.open_nursery() as writing:
                 try:
                     async with trio.open_nursery() as library:
                         with self._conversation:
                             await self._converse(library, writing)
-                        await self._requests.end()
+                        await self._requests.end(lost=self._is_lost())
                         await self._say_the_rest(library.cancel_scope)
                         library.cancel_scope.cancel()
                 finally:
                     with trio.move_on_after(_LEAVES_TIMEOUT_S, shield=True):
-                        await self._requests.end()
+                        await self._requests.end(lost=self._is_lost())
                 await self._end()
                 writing.cancel_scope.cancel()
         finally:
-            shared.connections.discard(self)
+            self._connections.all.discard(self)
+            self._connections.keepalive.remove(self)
             if self._websocket is not None:
-                shared.statistics.connections -= 1
+                self._statistics.connections -= 1
             with trio.move_on_after(_FREE_TIMEOUT_S, shield=True):
                 await self._stream.aclose_forcefully()
+
+    # Keepalive
+
+    def ping(self) -> None:
+        """Send a ping. Does not block."""
+        self.outbox.offer(ping_frame())
+
+    def no_pong(self) -> None:
+        """The ping was not answered in time."""
+        self.close(TOO_SLOW, "a ping was not answered")
+
+    def _take_pong(self) -> None:
+        round_trip_s = self._connections.keepalive.pong(self)
+        session = self._requests.session
+        if round_trip_s is not None and session is not None and session.link is self:
+            self._statistics.round_trips_s[session.user] = round_trip_s
+
+    # The conversation
 
     async def _converse(self, library: trio.Nursery, writing: trio.Nursery) -> None:
         websocket = await self._handshake(library)
         if websocket is None:
             return
         self._websocket = websocket
-        self._shared.statistics.connections += 1
-        _log.info("%s: connected", self._peer, extra=self._requests.who())
-        writing.start_soon(self._write, name=f"writer to {self._peer}")
+        self._statistics.connections += 1
+        self._connections.keepalive.add(self)
+        _log.info("%s: connected", self.peer, extra=self._requests.who())
+        writing.start_soon(self._write, name=f"writer to {self.peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
         try:
-            while self._requests.user is None:
-                await self._take_message(websocket)
-            self._conversation.deadline = math.inf
             while True:
                 await self._take_message(websocket)
         except trio_websocket.ConnectionClosed:
@@ -172,6 +188,9 @@ class Connection:
                 request = await trio_websocket.wrap_server_stream(
                     library, self._stream, max_message_size=self._config.message_limit_bytes, receive_buffer_size=None
                 )
+                if not self._may_connect(request.headers):
+                    await request.reject(_FORBIDDEN, body=_FOREIGN_PAGE)
+                    return None
                 websocket = await request.accept()
             except trio_websocket.ConnectionClosed:
                 return None
@@ -181,22 +200,41 @@ class Connection:
             return websocket
         return None
 
+    def _logged_in(self) -> None:
+        self._conversation.deadline = math.inf
+
+    def _may_connect(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        origins, hosts = (
+            [value.decode("latin-1") for name, value in headers if name.lower() == wanted]
+            for wanted in (b"origin", b"host")
+        )
+        if is_allowed(origins, hosts, self._config.allow_origins):
+            return True
+        _log.warning(
+            "%s: refused a page from %.100r; --allow-origin lets it in",
+            self.peer,
+            origins,
+            extra={"peer": self.peer.text},
+        )
+        return False
+
     async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
         message = await websocket.get_message()
         if isinstance(message, str):
             await self._requests.handle(message)
         else:
-            self._requests.refuse(InvalidStructure("a binary frame: messages are JSON in text frames"))
+            self._requests.refuse_binary()
 
     async def _write(self) -> None:
         """Write what waits in the outbox, until it is closed and empty."""
-        outbox, stream = self._outbox, self._stream
+        outbox, stream = self.outbox, self._stream
         try:
             while True:
                 chunk = outbox.take()
                 if chunk is not None:
                     await stream.send_all(chunk)
                     outbox.written()
+                    self._written.unpark_all()
                 elif outbox.closed:
                     break
                 else:
@@ -206,14 +244,19 @@ class Connection:
             self._conversation.cancel()
         self._written_out.set()
 
+    async def _drained(self) -> None:
+        """Wait until little is left in the outbox."""
+        while self.outbox.waiting_bytes > self._config.outbox_limit_bytes // 4 and not self.outbox.closed:
+            await self._written.park()
+
     async def _say_the_rest(self, library: trio.CancelScope) -> None:
         """Let what waits in the outbox go out, and the library finish the frame it is sending before it is ended."""
         self._end_by = trio.current_time() + self._config.close_timeout_s
-        self._outbox.close()
+        self.outbox.close()
         if self._websocket is None or self._stream.broken:
             return
         if self._close_code == TOO_SLOW:
-            self._outbox.clear()
+            self.outbox.clear()
         with trio.move_on_at(self._end_by):
             self._writer_waits.unpark_all()
             await self._written_out.wait()
@@ -223,14 +266,19 @@ class Connection:
         """The closing handshake, where there is somebody to do it with."""
         code, reason = self._how_it_ends()
         if self._websocket is None:
-            _log.info("%s: gone without a WebSocket handshake", self._peer, extra=self._requests.who())
+            _log.info("%s: gone without a WebSocket handshake", self.peer, extra=self._requests.who())
         else:
             _log.info(
-                "%s: closed with %s", self._peer, code or "no close frame", extra=self._requests.who() | {"code": code}
+                "%s: closed with %s", self.peer, code or "no close frame", extra=self._requests.who() | {"code": code}
             )
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):
                 await self._stream.end(code, reason)
+
+    def _is_lost(self) -> bool:
+        """Whether the connection has ended without anybody's will, so that its client may come back."""
+        code, _ = self._how_it_ends()
+        return code in (0, TOO_SLOW)
 
     def _how_it_ends(self) -> tuple[int, str]:
         """The close code and reason; 0 where the connection was lost without one."""

@@ -14,11 +14,12 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from ._clock import WallClock
 from ._config import Config
-from ._errors import InternalError
+from ._errors import InternalError, TooMuch
 from ._frame_clock import FrameClock
 from ._presence import Event, Leave, Member
-from ._room import Room
+from ._room import HistoryStore, Room
 from ._statistics import Statistics
 
 LOBBY = "lobby"
@@ -46,6 +47,10 @@ class Entrance:
     def move(self, member: Member, time: float, data: bytes) -> None:
         """Hand the room a transform."""
         self._room.move(member, time, data)
+
+    def has_all_for(self, member: Member, seen: float | None) -> bool:
+        """Whether, as it stands now, the room's history holds all that the member has not seen after `seen`."""
+        return self._room.presence.has_all_for(member, seen)
 
     async def leave(self, member: Member) -> None:
         """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""
@@ -75,13 +80,15 @@ class Directory:
     def __init__(
         self,
         config: Config,
-        stamp: Callable[[], float],
+        clock: WallClock,
         frame_clock: FrameClock,
         statistics: Statistics,
         rooms: trio.Nursery,
+        store: HistoryStore | None = None,
     ) -> None:
         self._config = config
-        self._stamp = stamp
+        self._clock = clock
+        self._store = store
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._nursery = rooms
@@ -91,11 +98,19 @@ class Directory:
         self._lobby = self.enter(LOBBY)
 
     def enter(self, name: str) -> Entrance:
-        """An entrance to the room of this name, which is opened if nobody has it open."""
+        """An entrance to the room of this name, which is opened if nobody has it open. Raises TooMuch (413)."""
         entry = self._open.get(name)
+        limit = self._config.members_per_room
+        # The lobby has one that is no member's.
+        if entry is not None and limit and entry.entrances - (name == LOBBY) >= limit:
+            raise TooMuch(f"room {name!r} is full", limit="members_per_room", value=limit)
         if entry is None:
+            limit = self._config.rooms_limit
+            # What is still closing counts: opening and leaving in a loop would make any number of those.
+            if limit and len(self._open) + len(self._closing) >= limit:
+                raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
-            room = Room(name, self._config, self._stamp, self._frame_clock, self._statistics, predecessor)
+            room = Room(name, self._config, self._clock, self._frame_clock, self._statistics, self._store, predecessor)
             entry = self._open[name] = _Open(room)
             self._statistics.rooms += 1
             self._nursery.start_soon(self._run, room, name=f"room {name!r}")

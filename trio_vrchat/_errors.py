@@ -3,6 +3,7 @@
 VrchatError
 ├── ConfigError                 a setting is out of its range
 ├── ListenError                 the server cannot listen where it was told to
+├── StoreError                  the store's file cannot be used
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -37,6 +38,10 @@ class ConfigError(VrchatError, ValueError):
 
 class ListenError(VrchatError, OSError):
     """The server cannot listen on the address and port it was given. The message says which and why."""
+
+
+class StoreError(VrchatError):
+    """The store's file cannot be opened, read or written. The message says which, why, and what to do."""
 
 
 class FrameViolation(VrchatError):

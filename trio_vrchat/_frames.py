@@ -43,6 +43,11 @@ def text_frame(payload: bytes) -> bytes:
     return _frame(TEXT, payload)
 
 
+def ping_frame() -> bytes:
+    """A ping from a server."""
+    return _frame(PING, b"")
+
+
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame from a server. A reason over 123 bytes is cut: section 5.5 has no room for more."""
     text = reason.encode()[: _CONTROL_LIMIT_BYTES - 2].decode(errors="ignore").encode()
@@ -55,6 +60,7 @@ class FrameMeter:
     - `feed` MUST be given every byte after the handshake, once, in order.
     - `peer_closed` turns true with the header of the client's close frame. What follows it has no meaning
       (section 5.5.1): it is not judged and not to be passed on.
+    - `pongs` counts pongs, and `frames` all frames.
     - `violation` says what broke the rules: 1002 where a header breaks section 5.2, 5.4 or 5.5; 1009 where a message
       announces more bytes than the limit, or comes in more than FRAGMENTS_LIMIT pieces. The rest of the stream has no
       meaning after it.
@@ -66,7 +72,9 @@ class FrameMeter:
         "_limit_bytes",
         "_message_bytes",
         "_payload_left",
+        "frames",
         "peer_closed",
+        "pongs",
         "violation",
     )
 
@@ -76,6 +84,8 @@ class FrameMeter:
         self._payload_left = 0
         self._fragments = 0  # of the message that is under way; 0 between messages
         self._message_bytes = 0
+        self.frames = 0
+        self.pongs = 0
         self.peer_closed = False
         self.violation: FrameViolation | None = None
 
@@ -121,6 +131,7 @@ class FrameMeter:
         return 2 + extra + (_MASK_BYTES if self._header[1] & _MASKED else 0)
 
     def _begin_frame(self) -> None:
+        self.frames += 1
         first, second = self._header[0], self._header[1]
         final, opcode = bool(first & _FIN), first & 0x0F
         if first & _RESERVED_BITS:
@@ -149,6 +160,8 @@ class FrameMeter:
             raise FrameViolation(PROTOCOL_ERROR, "a control frame must be whole and of at most 125 bytes")
         if opcode == CLOSE:
             self.peer_closed = True
+        elif opcode == PONG:
+            self.pongs += 1
 
     def _begin_data_frame(self, opcode: int, length: int, final: bool) -> None:
         if opcode > BINARY:

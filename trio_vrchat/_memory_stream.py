@@ -61,10 +61,11 @@ class Pipe:
 class MemoryStream(trio.abc.HalfCloseableStream):
     """One end of a connection in memory. A write waits while 64 KiB are unread, as on a socket."""
 
-    def __init__(self, incoming: Pipe, outgoing: Pipe, peer: str) -> None:
+    def __init__(self, incoming: Pipe, outgoing: Pipe, peer: str, address: tuple[str, int] | None = None) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
         self.peer = peer
+        self.address = address
         self._closed = False
 
     def _check_open(self) -> None:
@@ -110,9 +111,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
 
-def stream_pair(server_side_peer: str) -> tuple[MemoryStream, MemoryStream, Pipe, Pipe]:
+def stream_pair(peer: str, address: tuple[str, int] | None = None) -> tuple[MemoryStream, MemoryStream, Pipe, Pipe]:
+    """The client's end, the server's end, and the pipes up and down. To the server the client is `peer`."""
     up, down = Pipe(_PIPE_BYTES), Pipe(_PIPE_BYTES)
-    return MemoryStream(down, up, "server"), MemoryStream(up, down, server_side_peer), up, down
+    return MemoryStream(down, up, "server"), MemoryStream(up, down, peer, address), up, down
 
 
 class MemoryListener(trio.abc.Listener[MemoryStream]):

@@ -6,7 +6,7 @@ says where. What a server says to a member is built as bytes by `_codec`, once f
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import attrs
 import msgspec
@@ -22,8 +22,15 @@ class SystemRequest:
     options: dict[str, Any] = attrs.Factory(dict)
 
 
-# The `options` of `login`; other keys are left alone. ("pass" is no name for an attribute.)
-LoginOptions = TypedDict("LoginOptions", {"user": str, "pass": str})
+# The `options` of `login` and `resume`; other keys are left alone. ("pass" is no name for an attribute.)
+LoginOptions = TypedDict("LoginOptions", {"user": str, "pass": str, "resume": NotRequired[bool]})
+
+
+class ResumeOptions(TypedDict):
+    """What a client that comes back says: its token, and the time up to which it has seen each room."""
+
+    session: str
+    seen: NotRequired[dict[str, float]]
 
 
 @attrs.frozen
@@ -51,6 +58,9 @@ class TransformData:
     pos: Coordinates | msgspec.UnsetType = msgspec.UNSET
     rot: Coordinates | msgspec.UnsetType = msgspec.UNSET
 
+
+# Why the server ends a connection: WebSocket close codes beside those of RFC 6455, section 7.4.1.
+NO_LOGIN, TOO_SLOW, TAKEN_OVER = 4001, 4008, 4009
 
 # Codes and texts of the answers that are not errors; those of the errors are in `_errors`.
 ACCESS_GRANTED = (202, "Access granted.")

@@ -11,6 +11,8 @@ What a member sees is decided here and nowhere else (protocol, chapter 2, "Joini
   comes later. Joins that follow each other directly share one list, which holds them all: 500 people who come
   together get one list, and those already there get one message with 500 entries.
 - Whoever leaves sees what came before, and nothing after.
+- Whoever comes back on another connection (takeover, resume) never left: the outbox changes at one place in the order,
+  and what is offered there is a welcome as for a newcomer, without what the client says that it has seen.
 
 Transforms have no place in that order. A member's current one is a slot that is overwritten; a batch takes those that
 were written since the last one.
@@ -42,8 +44,9 @@ class Member:
     # Name as JSON; what sorts it in a list.
     name_json: bytes = attrs.field(init=False)
     sort_key: tuple[str, str] = attrs.field(init=False)
-    # The entry that shows this member in every list.
+    # The entry that shows this member in every list, and its time.
     join_entry: bytes = attrs.field(init=False, default=b"")
+    joined_at: float = attrs.field(init=False, default=0.0)
     # Whether the current transform is still to go into a batch.
     moved: bool = attrs.field(init=False, default=False)
     # Whether this member could not take the last batch, so that the next must hold everything.
@@ -72,14 +75,27 @@ class Member:
 _JOIN_JSON, _LEAVE_JSON, _TRANSFORM_JSON = encode(JOIN), encode(LEAVE), encode(TRANSFORM)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Join:
     member: Member
+    time: float = attrs.field(init=False, default=0.0)
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Leave:
     member: Member
+    time: float = attrs.field(init=False, default=0.0)
+
+
+@attrs.define(eq=False)
+class Say:
+    """`msg`, or an application's own type. `data` is JSON."""
+
+    member: Member
+    type: str
+    data: bytes
+    time: float = attrs.field(init=False, default=0.0)
+    entry: bytes = attrs.field(init=False, default=b"")
 
 
 @attrs.frozen
@@ -90,15 +106,20 @@ class List:
 
 
 @attrs.frozen
-class Say:
-    """`msg`, or an application's own type. `data` is JSON."""
+class Resume:
+    """`member` is on another connection from here on, whose outbox this is.
+
+    It has seen everything up to the time `seen`; None: it does not say. `resumed` is told, before anything is offered,
+    whether the history holds all that the member has not seen since its join.
+    """
 
     member: Member
-    type: str
-    data: bytes
+    outbox: Outbox
+    seen: float | None
+    resumed: Callable[[bool], object]
 
 
-Event = Join | Leave | List | Say
+Event = Join | Leave | List | Say | Resume
 
 
 @attrs.frozen
@@ -146,9 +167,13 @@ class Presence:
         self._stamp = stamp
         self._members: dict[str, Member] = {}
         self._everybody: tuple[Member, ...] | None = None
-        self._history: deque[bytes] = deque(maxlen=history)
+        # Time and entry of each event.
+        self._history: deque[tuple[float, bytes]] = deque()
+        self._history_limit = history
         self._history_bytes = 0
         self._history_limit_bytes = history_limit_bytes
+        # The time of the newest event that belongs to the history and is no longer in it.
+        self._forgotten_until = 0.0
         # The run under way: entries for the members who are not newcomers.
         self._run: list[bytes] = []
         self._run_bytes = 0
@@ -180,15 +205,34 @@ class Presence:
             match event:
                 case Say():
                     self._say(event)
-                case Join(member):
-                    self._join(member)
-                case Leave(member):
-                    self._leave(member)
+                case Join():
+                    self._join(event)
+                case Leave():
+                    self._leave(event)
                 case List(member):
                     self._list(member)
+                case Resume():
+                    self._resume(event)
         self._end_run()
         deliveries, self._deliveries = self._deliveries, []
         return deliveries
+
+    def stamp(self, events: Iterable[Event]) -> list[tuple[float, bytes]]:
+        """Give these events their times, in this order, before they are applied; returns the history that they make.
+
+        For a room whose history is stored before anybody sees it. `apply` MUST follow, before any other events, with
+        these or some of these.
+        """
+        stored: list[tuple[float, bytes]] = []
+        for event in events:
+            match event:
+                case Say(member):
+                    event.time = self._stamp()
+                    event.entry = encode_entry(event.time, member.name_json, encode(event.type), event.data)
+                    stored.append((event.time, event.entry))
+                case Join() | Leave():
+                    event.time = self._stamp()
+        return stored
 
     def _say(self, event: Say) -> None:
         member = event.member
@@ -196,18 +240,22 @@ class Presence:
             return
         if self._newcomers:
             self._end_run()
-        entry = encode_entry(self._stamp(), member.name_json, encode(event.type), event.data)
-        self._remember(entry)
-        self._add(entry)
+        if not event.entry:
+            self.stamp((event,))
+        self._remember(event.time, event.entry)
+        self._add(event.entry)
 
-    def _join(self, member: Member) -> None:
-        member.join_entry = encode_entry(self._stamp(), member.name_json, _JOIN_JSON, _NO_DATA)
+    def _join(self, event: Join) -> None:
+        member = event.member
+        member.joined_at = event.time or self._stamp()
+        member.join_entry = encode_entry(member.joined_at, member.name_json, _JOIN_JSON, _NO_DATA)
         self._members[member.name] = member
         self._everybody = None
         self._newcomers[member] = None
         self._add(member.join_entry)
 
-    def _leave(self, member: Member) -> None:
+    def _leave(self, event: Leave) -> None:
+        member = event.member
         if self._members.get(member.name) is not member:
             return  # it never got in: its connection ended before its join was sent
         # Who still listens sees everything before its own leave. Where a hall of people loses its connections at
@@ -216,13 +264,29 @@ class Presence:
             self._end_run()
         del self._members[member.name]
         self._everybody = None
-        self._add(encode_entry(self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
+        self._add(encode_entry(event.time or self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
 
     def _list(self, member: Member) -> None:
         if self._members.get(member.name) is not member:
             return
         self._end_run()
         self._deliveries.append(self._list_for((member,)))
+
+    def _resume(self, event: Resume) -> None:
+        member = event.member
+        if self._members.get(member.name) is not member:
+            # The connection before was lost while its join was on the way.
+            member.outbox = event.outbox
+            event.resumed(True)
+            self._join(Join(member))
+            return
+        self._end_run()
+        event.resumed(self.has_all_for(member, event.seen))
+        member.outbox = event.outbox
+        member.missed = False
+        self._deliveries.append(self._list_for((member,)))
+        history = [entry for time, entry in self._history if event.seen is None or time > event.seen]
+        self._welcome((member,), history)
 
     def _add(self, entry: bytes) -> None:
         self._run.append(entry)
@@ -244,24 +308,37 @@ class Presence:
         if newcomers:
             self._newcomers = {}
             self._deliveries.append(self._list_for(newcomers))
-            for entries in (self._history, self.transform_entries()):
-                if entries:
-                    self._deliveries.append(Delivery(newcomers, self.frame(entries), len(entries)))
+            self._welcome(newcomers, [entry for _, entry in self._history])
+
+    def _welcome(self, members: Sequence[Member], history: list[bytes]) -> None:
+        """What follows a list."""
+        for entries in (history, self.transform_entries()):
+            if entries:
+                self._deliveries.append(Delivery(members, self.frame(entries), len(entries)))
 
     def _list_for(self, members: Sequence[Member]) -> Delivery:
         ordered = sorted(self._members.values(), key=lambda member: member.sort_key)
         return Delivery(members, self.frame(member.join_entry for member in ordered), len(ordered))
 
-    def _remember(self, entry: bytes) -> None:
+    # History
+
+    def restore(self, history: Sequence[tuple[float, bytes]], forgotten_until: float) -> None:
+        """Begin with this history, oldest first; the newest event before it was at `forgotten_until` (0.0: none)."""
+        self._forgotten_until = forgotten_until
+        for time, entry in history:
+            self._remember(time, entry)
+
+    def has_all_for(self, member: Member, seen: float | None) -> bool:
+        """Whether the history holds everything that was said since this member's join and after `seen`."""
+        return max(seen or 0.0, member.joined_at) >= self._forgotten_until
+
+    def _remember(self, time: float, entry: bytes) -> None:
         history = self._history
-        if not history.maxlen:
-            return
-        if len(history) == history.maxlen:
-            self._history_bytes -= len(history.popleft())
-        history.append(entry)
+        history.append((time, entry))
         self._history_bytes += len(entry)
-        while self._history_bytes > self._history_limit_bytes:
-            self._history_bytes -= len(history.popleft())
+        while len(history) > self._history_limit or self._history_bytes > self._history_limit_bytes:
+            self._forgotten_until, oldest = history.popleft()
+            self._history_bytes -= len(oldest)
 
     # Transforms
 

@@ -1,18 +1,24 @@
-"""What one client may say, and what comes of it: the login, the rooms it is in, the order of the checks.
+"""What one client may say, and what comes of it: the order of the checks, the limits on rates, the rooms.
 
 `Requests` decodes a message, checks it in the protocol's order (406, 403, 400, then what the request itself needs:
 chapter 1), answers through the outbox, and hands room events to the rooms. Whatever a client sends ends in an answer;
-nothing that it sends raises out of `handle`. It knows neither sockets nor tasks; a room is all that it waits for.
+nothing that it sends raises out of `handle`. It knows neither sockets nor tasks; a room is all that it waits for, and
+what looks at passwords.
+
+Everything but a transform counts as an event, whatever becomes of it: a refusal costs the server as much as an effect.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
+import trio
 
 from . import _messages as messages
+from ._admission import Peer
 from ._clock import WallClock
 from ._codec import (
     ROOM_NAME_LIMIT,
@@ -20,81 +26,170 @@ from ._codec import (
     encode_answer,
     parse,
     read_login,
+    read_resume,
     read_room_message,
     read_system_request,
     read_transform,
 )
 from ._config import Config
-from ._directory import LOBBY, Directory, Entrance
-from ._errors import AccessDenied, Conflict, InternalError, NotInRoom, RequestError, TooMuch, UnknownCommand
+from ._directory import LOBBY, Directory
+from ._errors import (
+    AccessDenied,
+    BadRequest,
+    Conflict,
+    InternalError,
+    InvalidStructure,
+    NotInRoom,
+    RequestError,
+    SlowDown,
+    UnknownCommand,
+)
 from ._frames import text_frame
+from ._login import Login
 from ._messages import RoomMessage, SystemRequest
-from ._outbox import Outbox
-from ._presence import Join, List, Member, Say
+from ._presence import List, Resume, Say
+from ._rate import Bucket
+from ._session import Link, Membership, Session, Sessions
 from ._statistics import Statistics
 
-_BEFORE_LOGIN = ("ping", "login")
+_BEFORE_LOGIN = ("ping", "login", "resume")
+# Answers a second to transforms that are dropped.
+_TRANSFORM_REFUSALS_PER_S = 1.0
+# For a welcome to come out of a room and through to the client: a room that is stuck on a store, or a client that
+# reads too slowly, has deadlines of its own.
+_WELCOME_TIMEOUT_S = 10.0
 
 _log = logging.getLogger("trio_vrchat.connection")
 _room_log = logging.getLogger("trio_vrchat.room")
 
 
 @attrs.define(eq=False)
-class _Membership:
-    member: Member
-    entrance: Entrance
+class House:
+    """What all connections of one server have in common."""
 
-
-@attrs.define(eq=False)
-class Requests:
-    """The state of one client, from its connection to its end."""
-
-    peer: str
-    outbox: Outbox
     config: Config
     clock: WallClock
     directory: Directory
-    # The names of everybody who is logged in to the server; a session puts its own in and takes it out.
-    users: set[str]
+    sessions: Sessions
+    login: Login
     statistics: Statistics
-    user: str | None = None
-    _memberships: dict[str, _Membership] = attrs.field(init=False, factory=dict)
-    _ended: bool = attrs.field(init=False, default=False)
 
-    async def handle(self, text: str) -> None:
-        """Let one text message have its effect, and answer it."""
-        tree: dict[str, Any] = {}
-        try:
-            tree = parse(text)
-            if self.user is None and tree.get("system") not in _BEFORE_LOGIN:
-                raise AccessDenied("not logged in")
-            if "system" in tree:
-                await self._system_request(read_system_request(tree))
-            else:
-                await self._room_message(read_room_message(text))
-        except RequestError as error:
-            self._refuse(error, tree)
-        except Exception:  # noqa: BLE001  (a bug of ours must not end the connection; the log has it)
-            _log.exception("%s: a message could not be handled", self.peer, extra=self.who())
-            self._refuse(InternalError(), tree)
 
-    def refuse(self, error: RequestError) -> None:
-        """Answer what was no text message."""
-        self._refuse(error, {})
+class Requests:
+    """What one client asks for, from its connection to its end.
 
-    def _refuse(self, error: RequestError, tree: dict[str, Any]) -> None:
-        room = tree.get("room")
-        if "system" not in tree and isinstance(room, str):
-            error.detail["room"] = room
-        _log.info("%s: %s", self.peer, error, extra=self.who() | {"code": error.code})
-        self._answer((error.code, error.text), error.detail)
+    `logged_in` is called once, when a user is; `drained` waits until little is left in the link's outbox; `refused` is
+    called for each message over a rate.
+    """
 
-    def _answer(self, code_and_text: tuple[int, str], detail: dict[str, Any]) -> None:
-        self.outbox.offer(text_frame(encode_answer(self.clock.now(), *code_and_text, detail)))
+    def __init__(
+        self,
+        peer: Peer,
+        link: Link,
+        house: House,
+        *,
+        logged_in: Callable[[], object],
+        drained: Callable[[], Awaitable[None]],
+        refused: Callable[[], object],
+    ) -> None:
+        config = house.config
+        self.session: Session | None = None
+        self._peer = peer
+        self._link = link
+        self._outbox = link.outbox
+        self._house = house
+        self._directory = house.directory
+        self._statistics = house.statistics
+        self._clock = house.clock
+        self._logged_in = logged_in
+        self._drained = drained
+        self._refused = refused
+        now = trio.current_time()
+        self._events = Bucket(config.events_at_once, config.events_per_s, now) if config.events_at_once else None
+        self._bytes = Bucket(config.bytes_per_s, config.bytes_per_s, now) if config.bytes_per_s else None
+        self._transform_refusals = Bucket(1, _TRANSFORM_REFUSALS_PER_S, now)
+
+    @property
+    def _taken_over(self) -> bool:
+        return self.session is not None and self.session.link is not self._link
 
     def who(self) -> dict[str, Any]:
         """Peer and user, for a log line's `extra`."""
-        return {"peer": self.peer, "user": self.user}
+        return {"peer": self._peer.text, "user": self.session and self.session.user}
+
+    async def handle(self, text: str) -> None:
+        """Let one text message have its effect, and answer it."""
+        if self._taken_over:
+            return
+        tree: dict[str, Any] = {}
+        try:
+            over_s = self._count_bytes(text)
+            try:
+                tree = parse(text)
+            except InvalidStructure:
+                self._count_event(over_s)
+                raise
+            if "system" not in tree and self.session is not None:
+                await self._room_message(text, over_s)
+                return
+            self._count_event(over_s)
+            if self.session is None and tree.get("system") not in _BEFORE_LOGIN:
+                raise AccessDenied("not logged in")
+            await self._system_request(read_system_request(tree))
+        except RequestError as error:
+            self._refuse(error, tree)
+        except Exception:  # noqa: BLE001  (a bug of ours: the client is told, and goes on)
+            _log.exception("%s: a message could not be handled", self._peer, extra=self.who())
+            self._refuse(InternalError(), tree)
+
+    def refuse_binary(self) -> None:
+        """Answer a binary frame."""
+        try:
+            self._count_event(0.0)
+            raise InvalidStructure("a binary frame: messages are JSON in text frames")
+        except RequestError as error:
+            self._refuse(error, {})
+
+    # Limits on rates
+
+    def _count_bytes(self, text: str) -> float:
+        """Count a message; returns for how many seconds it is too much."""
+        if self._bytes is None:
+            return 0.0
+        return self._bytes.take(len(text) if text.isascii() else len(text.encode()), trio.current_time())
+
+    def _count_event(self, over_s: float) -> None:
+        """Raises SlowDown (429)."""
+        if self._events is not None:
+            over_s = max(over_s, self._events.take(1, trio.current_time()))
+        if over_s:
+            raise SlowDown("too many messages", retry_after=_in_seconds(over_s))
+
+    def _drop_transform(self, wait_s: float) -> None:
+        """Raises SlowDown (429), once a second: a client that sends 90 a second is told, not flooded."""
+        if self._transform_refusals.take(1, trio.current_time()):
+            self._statistics.rate_limited += 1
+            return
+        raise SlowDown("too many transforms", retry_after=_in_seconds(wait_s))
+
+    # Answers
+
+    def _refuse(self, error: RequestError, tree: dict[str, Any]) -> None:
+        room = tree.get("room")
+        # Inside a system request, a room's name means nothing (protocol, chapter 1).
+        if "system" not in tree and isinstance(room, str):
+            error.detail["room"] = room
+        if isinstance(error, SlowDown):
+            # Not a line each: whoever sends too much would fill the log.
+            _log.debug("%s: %s", self._peer, error, extra=self.who() | {"code": error.code})
+            self._statistics.rate_limited += 1
+            self._refused()
+        else:
+            _log.info("%s: %s", self._peer, error, extra=self.who() | {"code": error.code})
+        self._answer((error.code, error.text), error.detail)
+
+    def _answer(self, code_and_text: tuple[int, str], detail: dict[str, Any]) -> None:
+        self._outbox.offer(text_frame(encode_answer(self._clock.now(), *code_and_text, detail)))
 
     # System requests
 
@@ -104,77 +199,155 @@ class Requests:
                 self._answer(messages.PONG, {})
             case "login":
                 await self._login(request.options)
+            case "resume":
+                await self._resume(request.options)
             case "rooms":
-                self._answer(messages.LISTING, self.directory.titles())
+                self._answer(messages.LISTING, self._directory.titles())
             case _:
                 raise UnknownCommand("no system request has that name")
 
-    async def _login(self, options: dict[str, Any]) -> None:
-        user, _password = read_login(options)
-        if self.user is not None:
+    def _check_not_logged_in(self) -> None:
+        if self.session is not None:
             raise Conflict("already logged in")
-        if user in self.users:
-            raise Conflict(f"the name {user!r} is taken")
-        self.users.add(user)
-        self.user = user
-        self.statistics.logins += 1
-        _log.info("%s: %s has logged in", self.peer, user, extra=self.who())
-        self._answer(messages.ACCESS_GRANTED, {})
-        await self._join(LOBBY)
+
+    async def _login(self, options: dict[str, Any]) -> None:
+        asked = read_login(options)
+        self._check_not_logged_in()
+        granted = await self._house.login.log_in(asked, self._peer, self._link)
+        # No checkpoint since the session was given to our link.
+        self.session = session = granted.session
+        self._logged_in()
+        self._statistics.logins += 1
+        _log.info("%s: %s has logged in", self._peer, session.user, extra=self.who())
+        self._answer(messages.ACCESS_GRANTED, self._session_detail() if granted.resumable else {})
+        if granted.taken_over:
+            await self._come_back({}, {})
+        if LOBBY not in session.memberships:
+            await self._join(LOBBY)
+
+    async def _resume(self, options: dict[str, Any]) -> None:
+        asked = read_resume(options)
+        self._check_not_logged_in()
+        session = self._house.sessions.with_token(asked["session"])
+        if session is None:
+            raise AccessDenied("no session has that token, or its time is over")
+        self._house.sessions.take_over(session, self._link, resumable=True)
+        self.session = session
+        self._logged_in()
+        self._statistics.resumes += 1
+        _log.info("%s: %s has resumed", self._peer, session.user, extra=self.who())
+        seen = asked.get("seen", {})
+        complete = {
+            room: membership.entrance.has_all_for(membership.member, seen.get(room))
+            for room, membership in session.memberships.items()
+        }
+        self._answer(messages.ACCESS_GRANTED, self._session_detail() | {"complete": complete})
+        await self._come_back(seen, complete)
+
+    def _session_detail(self) -> dict[str, Any]:
+        assert self.session is not None
+        return {
+            "session": self.session.token,
+            "grace_s": self._house.config.resume_grace_s,
+            "user": self.session.user,
+        }
+
+    async def _come_back(self, seen: dict[str, float], complete: dict[str, bool]) -> None:
+        """Let the rooms of a session that was taken over or resumed send here, one after the other.
+
+        Each welcome may be as large as a history: the next waits until the client has taken most of it.
+        """
+        assert self.session is not None
+        for room, membership in list(self.session.memberships.items()):
+            reached = trio.Event()
+
+            def resumed(
+                all_there: bool, promised: bool = complete.get(room, False), reached: trio.Event = reached
+            ) -> None:
+                reached.set()
+                if promised and not all_there:
+                    # So much was said since the answer that it cannot be kept; the client's next try is told.
+                    self._link.close(messages.TOO_SLOW, "too much was said meanwhile")
+
+            await membership.entrance.send(Resume(membership.member, self._outbox, seen.get(room), resumed))
+            with trio.move_on_after(_WELCOME_TIMEOUT_S):
+                await reached.wait()
+                await self._drained()
 
     # Room messages
 
-    async def _room_message(self, message: RoomMessage) -> None:
-        name = message.room
-        membership = self._memberships.get(name)
-        if membership is None:
-            check_name(name, ROOM_NAME_LIMIT, "room")
+    async def _room_message(self, text: str, over_s: float) -> None:
+        assert self.session is not None
+        try:
+            message = read_room_message(text)
+        except BadRequest:
+            self._count_event(over_s)
+            raise
         if message.type == messages.TRANSFORM:
-            data = read_transform(bytes(message.data))
-            if membership is not None:
-                self.statistics.events_in += 1
-                membership.entrance.move(membership.member, self.clock.now(), data)
-                return
-        _room_log.debug("%s: a message to room %.70r", self.peer, name, extra=self.who() | {"room": name})
+            self._transform(message, over_s)
+            return
+        self._count_event(over_s)
+        membership = self._membership(message)
+        _room_log.debug(
+            "%s: a message to room %.70r", self._peer, message.room, extra=self.who() | {"room": message.room}
+        )
         if message.type == messages.JOIN:
             if membership is not None:
                 raise Conflict("already in that room")
-            if len(self._memberships) >= self.config.rooms_per_user:
-                limit = self.config.rooms_per_user
-                raise TooMuch(f"in {limit} rooms already", limit="rooms_per_user", value=limit)
-            self.statistics.events_in += 1
-            await self._join(name)
+            self._statistics.events_in += 1
+            await self._join(message.room)
             return
         if membership is None:
-            raise NotInRoom(f"not in room {name!r}")
-        self.statistics.events_in += 1
+            raise NotInRoom(f"not in room {message.room!r}")
+        self._statistics.events_in += 1
         if message.type == messages.LEAVE:
-            await self._leave(name)
+            await self.session.leave(message.room)
         elif message.type == messages.LIST:
             await membership.entrance.send(List(membership.member))
         else:
             await membership.entrance.send(Say(membership.member, message.type, bytes(message.data)))
 
-    async def _join(self, name: str) -> None:
-        assert self.user is not None
-        member = Member(self.user, self.outbox)
-        # Noted before the room is told: if the connection ends while it waits, the leave still follows.
-        self._memberships[name] = membership = _Membership(member, self.directory.enter(name))
-        _room_log.info("%s: %s joins %r", self.peer, self.user, name, extra=self.who() | {"room": name})
-        await membership.entrance.send(Join(member))
+    def _membership(self, message: RoomMessage) -> Membership | None:
+        """The user's place in that room. Raises BadRequest (400) where no room can have that name."""
+        assert self.session is not None
+        membership = self.session.memberships.get(message.room)
+        if membership is None:
+            check_name(message.room, ROOM_NAME_LIMIT, "room")
+        return membership
 
-    async def _leave(self, name: str) -> None:
-        membership = self._memberships.pop(name)
-        _room_log.info("%s: %s leaves %r", self.peer, self.user, name, extra=self.who() | {"room": name})
-        await membership.entrance.leave(membership.member)
+    def _transform(self, message: RoomMessage, over_s: float) -> None:
+        try:
+            membership = self._membership(message)
+            data = read_transform(bytes(message.data))
+            if membership is None:
+                raise NotInRoom(f"not in room {message.room!r}")
+        except RequestError:
+            # One that is refused is an event like any other: it has an answer.
+            if self._events is not None and (wait_s := self._events.take(1, trio.current_time())):
+                self._drop_transform(wait_s)
+                return
+            raise
+        if over_s:
+            self._drop_transform(over_s)
+            return
+        self._statistics.events_in += 1
+        membership.entrance.move(membership.member, self._clock.now(), data)
 
-    async def end(self) -> None:
-        """Leave all rooms and give the name back, in this order: whoever takes the name next joins after our leave.
+    async def _join(self, room: str) -> None:
+        assert self.session is not None
+        await self.session.join(room, self._directory, self._house.config.rooms_per_user)
+
+    # The end
+
+    async def end(self, *, lost: bool) -> None:
+        """The connection has ended: the session goes on without it if its client may come back, or it ends.
 
         Does nothing the second time.
         """
-        while self._memberships:
-            await self._leave(next(iter(self._memberships)))
-        if self.user is not None and not self._ended:
-            self.users.discard(self.user)
-        self._ended = True
+        if self.session is not None:
+            await self._house.sessions.let_go(self.session, self._link, lost=lost)
+
+
+def _in_seconds(wait_s: float) -> float:
+    # Rounded up: who waits so long is not refused again.
+    return max(0.001, round(wait_s + 0.0005, 3))

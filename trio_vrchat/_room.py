@@ -2,18 +2,26 @@
 
 It is the only writer of the room's presence and the only one that decides what its members see. It never awaits an
 outbox; that is the invariant which rules out a deadlock of connections that wait for rooms that wait for connections.
+
+Where history is stored, what is said is stored before it happens: the turn's events get their times, the store commits
+them, and only then they are applied and delivered. Batches of transforms go on meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import trio
 
+from ._clock import WallClock
+from ._codec import encode_answer
 from ._config import Config
+from ._errors import InternalError, StoreError
 from ._frame_clock import FrameClock
-from ._presence import Delivery, Event, Member, Presence
+from ._frames import text_frame
+from ._presence import Delivery, Event, Member, Presence, Say
 from ._statistics import Statistics
 
 # Events that may wait for a room. The task empties it whole each time it runs, so it is as long as what arrives
@@ -31,6 +39,23 @@ _PASSES_OF_A_WRITER = 4
 _log = logging.getLogger("trio_vrchat.room")
 
 
+class HistoryStore(Protocol):
+    """What keeps the history of rooms."""
+
+    async def load(self, room: str, limit: int) -> tuple[list[tuple[float, bytes]], float]:
+        """The room's last `limit` entries, oldest first, and the time of the newest entry before those (0.0: none).
+
+        An entry is its time and its JSON. Raises StoreError.
+        """
+        ...
+
+    def append(self, room: str, entries: Sequence[tuple[float, bytes]], done: Callable[[bool], object]) -> None:
+        """Queue entries, oldest first, for the next commit. Does not block.
+
+        `done` is called once, in trio's thread: True after the commit, False where none of them will be in the store.
+        """
+
+
 class Room:
     """A room and its channel. Opened and closed by the directory alone."""
 
@@ -38,15 +63,21 @@ class Room:
         self,
         name: str,
         config: Config,
-        stamp: Callable[[], float],
+        clock: WallClock,
         frame_clock: FrameClock,
         statistics: Statistics,
+        store: HistoryStore | None,
         predecessor: Room | None,
     ) -> None:
         self.name = name
         self.events, self._received = trio.open_memory_channel[Event | None](_QUEUE_EVENTS)
-        self._presence = Presence(
-            name, history=config.history, history_limit_bytes=config.history_limit_bytes, stamp=stamp
+        self._config = config
+        self._clock = clock
+        self._store = store
+        # Where the turn waits for the store, and is woken for batches.
+        self._storing = trio.lowlevel.ParkingLot()
+        self.presence = Presence(
+            name, history=config.history, history_limit_bytes=config.history_limit_bytes, stamp=clock.stamp
         )
         # What a frame counts for until the next pause, beside its bytes; and how much makes a pause due.
         self._frame_weight = config.outbox_limit_bytes // config.outbox_limit_frames
@@ -65,6 +96,7 @@ class Room:
     def tick(self) -> None:
         """It is time for a batch: the room's task sends it, in its turn with the events."""
         self._tick_due = True
+        self._storing.unpark_all()
         try:
             self.events.send_nowait(None)
         except trio.WouldBlock:
@@ -80,6 +112,8 @@ class Room:
             await self._predecessor.finished.wait()
             self._predecessor = None
         try:
+            if self._store is not None:
+                await self._restore(self._store)
             with self._received:
                 async for first in self._received:
                     await self._turn(first)
@@ -93,22 +127,60 @@ class Room:
                 events.append(self._received.receive_nowait())
         except (trio.WouldBlock, trio.EndOfChannel):
             pass
-        before = len(self._presence)
+        before = len(self.presence)
         try:
+            happening = [event for event in events if event is not None]
+            if self._store is not None:
+                happening = await self._commit(self._store, happening)
             since_pause = 0
-            for delivery in self._presence.apply(event for event in events if event is not None):
+            for delivery in self.presence.apply(happening):
                 await self._deliver(delivery)
                 since_pause += self._frame_weight + len(delivery.frame)
                 if since_pause >= self._pause_weight:
                     since_pause = 0
                     await self._let_writers_run()
-            if self._tick_due:
-                self._tick_due = False
-                if await self._send_batch():
-                    self._frame_clock.arm(self)
+            await self._tick_if_due()
         except Exception:  # noqa: BLE001  (a bug of ours must not end the room; the log has it)
             _log.exception("room %r: an event was lost", self.name, extra={"room": self.name})
-        self._statistics.members += len(self._presence) - before
+        self._statistics.members += len(self.presence) - before
+
+    async def _restore(self, store: HistoryStore) -> None:
+        """Begin with the history that is stored."""
+        try:
+            history, forgotten_until = await store.load(self.name, self._config.history)
+        except StoreError as error:
+            _log.error("room %r opens without its history: %s", self.name, error, extra={"room": self.name})
+        else:
+            self.presence.restore(history, forgotten_until)
+
+    async def _commit(self, store: HistoryStore, events: list[Event]) -> list[Event]:
+        """Have what is said stored; returns what may happen. Who said what could not be stored is told."""
+        entries = self.presence.stamp(events)
+        if not entries:
+            return events
+        outcome: list[bool] = []
+
+        def done(stored: bool) -> None:
+            outcome.append(stored)
+            self._storing.unpark_all()
+
+        store.append(self.name, entries, done)
+        while not outcome:
+            await self._storing.park()
+            await self._tick_if_due()
+        if outcome[0]:
+            return events
+        refused = [event for event in events if isinstance(event, Say)]
+        for event in refused:
+            answer = encode_answer(self._clock.now(), InternalError.code, InternalError.text, {"room": self.name})
+            event.member.outbox.offer(text_frame(answer))
+        return [event for event in events if not isinstance(event, Say)]
+
+    async def _tick_if_due(self) -> None:
+        if self._tick_due:
+            self._tick_due = False
+            if await self._send_batch():
+                self._frame_clock.arm(self)
 
     async def _let_writers_run(self) -> None:
         """One turn can say more than an outbox holds: members who read must not overflow for want of their writers.
@@ -127,7 +199,7 @@ class Room:
 
     async def _send_batch(self) -> bool:
         """Offer this tick's batch; says whether somebody missed it."""
-        batch = self._presence.take_batch()
+        batch = self.presence.take_batch()
         sent = 0
         missed = False
         for number, member in enumerate(batch.members, 1):
@@ -138,7 +210,8 @@ class Room:
             frame, entries = batch_frame
             member.missed = not member.outbox.offer_batch(frame)
             if member.missed:
-                missed = True
+                # Not for one whose connection is lost: the welcome of the next one holds everything.
+                missed = missed or not member.outbox.closed
             else:
                 sent += entries
             if number % _OFFERS_PER_TURN == 0:

@@ -8,6 +8,8 @@ the socket stays ours. Between the two stands what the library leaves open:
 - frames go out whole: the library's control frames and our data frames are each one `send_all`, in turn;
 - a write that stands still has a deadline, and a write that was cut off breaks the stream, because the peer would take
   the next frame for the rest of this one;
+- what is read is paced: a client that sends far more than anybody may is read more slowly, and its flood waits on its
+  own side of the network;
 - nothing follows a close frame, and the library's wish to close the socket is only noted: the connection ends it, with
   a close code where the library would have been silent.
 """
@@ -21,6 +23,7 @@ import trio
 
 from ._errors import FrameViolation
 from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame
+from ._rate import Bucket
 from ._statistics import Statistics
 
 # The end of an HTTP head as h11, beneath the library, reads it; and the length at which h11 gives up.
@@ -30,6 +33,12 @@ _READ_BYTES = 16 * 1024
 # Frames that the library is given at once: it handles them without a checkpoint, and thousands of tiny ones, of which
 # one read has room for, would hold everybody else up for 40 ms.
 _FRAMES_PER_READ = 64
+# What the pace counts for a frame beside its bytes, and for a message that was refused for a rate: a frame of no bytes
+# costs the server some 20 µs, a refusal some more. A client at its limits has a tenth of the pace left to spare.
+_FRAME_WEIGHT_BYTES = 512
+_REFUSAL_WEIGHT_BYTES = 16 * 1024
+# The pace, in the limit on a client's bytes.
+_PACE = 4
 # Of what is written: little enough that a client on the worst of networks takes it within `write_timeout_s`.
 _PIECE_BYTES = 16 * 1024
 _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
@@ -45,12 +54,20 @@ class GuardedStream(trio.abc.Stream):
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, *, message_limit_bytes: int, write_timeout_s: float, statistics: Statistics
+        self,
+        stream: trio.abc.Stream,
+        *,
+        message_limit_bytes: int,
+        bytes_per_s: float,
+        write_timeout_s: float,
+        statistics: Statistics,
     ) -> None:
         self._stream = stream
         self._write_timeout_s = write_timeout_s
         self._statistics = statistics
         self._meter = FrameMeter(message_limit_bytes)
+        pace = _PACE * bytes_per_s
+        self._pace = Bucket(pace, pace, trio.current_time()) if pace else None
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
         self._kept = b""  # read, and not yet for the library
         self.accepted = trio.Event()
@@ -60,6 +77,7 @@ class GuardedStream(trio.abc.Stream):
         self._rest = b""
         self._closed_by_library = False
         self.on_end: Callable[[], None] = lambda: None
+        self.on_pong: Callable[[], None] = lambda: None
         self.close_sent = False
         self.broken = False
         self.stalled = False
@@ -68,6 +86,11 @@ class GuardedStream(trio.abc.Stream):
     def violation(self) -> FrameViolation | None:
         """What the client did to the framing, if anything."""
         return self._meter.violation
+
+    def refused(self) -> None:
+        """A message was refused for its rate."""
+        if self._pace is not None:
+            self._pace.owe(_REFUSAL_WEIGHT_BYTES, trio.current_time())
 
     # For the library
 
@@ -82,6 +105,8 @@ class GuardedStream(trio.abc.Stream):
             # The library reads on before it has answered the handshake, and forgets what it reads there until more
             # comes. So frames that came right behind the head are kept until the handshake is done.
             await self.accepted.wait()
+        if self._pace is not None and (debt_s := self._pace.debt_s(trio.current_time())):
+            await trio.sleep(debt_s)
         data, self._kept = self._kept, b""
         if data:
             await trio.lowlevel.checkpoint()
@@ -117,7 +142,12 @@ class GuardedStream(trio.abc.Stream):
 
     def _read_frames(self, data: bytes) -> bytes:
         """The part of these bytes that the library may see now."""
+        before, pongs_before = self._meter.frames, self._meter.pongs
         sound = self._meter.feed(data, _FRAMES_PER_READ)
+        if self._meter.pongs != pongs_before:
+            self.on_pong()
+        if self._pace is not None:
+            self._pace.owe(sound + (self._meter.frames - before) * _FRAME_WEIGHT_BYTES, trio.current_time())
         if self.violation is None and not self._meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]

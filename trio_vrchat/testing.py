@@ -39,6 +39,7 @@ from ._background import open_background
 from ._client import Client
 from ._config import Config
 from ._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
+from ._login import Authenticator
 from ._memory_stream import MemoryListener, Pipe, stream_pair
 from ._open_client import client_on_stream
 from ._server import Handle, serve
@@ -197,16 +198,24 @@ class MemoryServer:
         """The server's live figures."""
         return self.handle.statistics
 
-    async def dial(self) -> RawClient:
-        """Connect, and send nothing: not even the WebSocket handshake."""
-        _, server_end, up, down = stream_pair(f"headset {next(self._numbers)}")
+    async def dial(self, *, address: str | None = None) -> RawClient:
+        """Connect, and send nothing: not even the WebSocket handshake.
+
+        `address` is the IP address that the server believes to be at the other end; without one it applies no limit by
+        address.
+        """
+        number = next(self._numbers)
+        _, server_end, up, down = stream_pair(f"headset {number}", (address, number) if address else None)
         await self._listener.streams.send(server_end)
         return RawClient(up, down)
 
-    async def connect(self, path: str = "/") -> RawClient:
-        """Connect, with the WebSocket handshake. Raises ConnectionError with the answer if the server refuses it."""
-        client = await self.dial()
-        client.send_bytes(upgrade_request(path))
+    async def connect(self, path: str = "/", *, address: str | None = None, headers: str = "") -> RawClient:
+        """Connect, with the WebSocket handshake. Raises ConnectionError with the answer if the server refuses it.
+
+        `headers` are more lines of the request, each with its CRLF.
+        """
+        client = await self.dial(address=address)
+        client.send_bytes(upgrade_request(path, headers=headers))
         await settle()
         head, _, rest = client.take_bytes().partition(b"\r\n\r\n")
         accept = base64.b64encode(hashlib.sha1(_KEY + _ACCEPT_SUFFIX, usedforsecurity=False).digest())
@@ -215,10 +224,13 @@ class MemoryServer:
         client._unparsed += rest
         return client
 
-    async def login(self, user: str, password: str = "secret") -> RawClient:
+    async def login(
+        self, user: str, password: str = "secret", *, resume: bool = False, address: str | None = None
+    ) -> RawClient:
         """Connect and log in. What the server says to that is the first to be taken."""
-        client = await self.connect()
-        client.send({"system": "login", "options": {"user": user, "pass": password}})
+        client = await self.connect(address=address)
+        options = {"user": user, "pass": password} | ({"resume": True} if resume else {})
+        client.send({"system": "login", "options": options})
         await settle()
         return client
 
@@ -240,22 +252,32 @@ def upgrade_request(path: str = "/", *, headers: str = "") -> bytes:
 
 
 @asynccontextmanager
-async def open_server(config: Config | None = None) -> AsyncIterator[MemoryServer]:
+async def open_server(
+    config: Config | None = None, *, authenticate: Authenticator | None = None
+) -> AsyncIterator[MemoryServer]:
     """Run a server on streams in memory; at the end it is stopped as a real one is.
 
-    Without `config.start_time` its time starts at START_TIME, so that a test knows every `time` it sees.
+    Without `config.start_time` its time starts at START_TIME, so that a test knows every `time` it sees; without
+    `config.seed` it is 0, so that it is sent the same session tokens each time.
     """
     config = config or Config()
-    if config.start_time is None:
-        config = attrs.evolve(config, start_time=START_TIME)
+    config = attrs.evolve(
+        config,
+        start_time=START_TIME if config.start_time is None else config.start_time,
+        seed=0 if config.seed is None else config.seed,
+    )
     listener = MemoryListener()
     async with open_background() as nursery:
-        handle = await nursery.start(_serve_in_memory, config, listener)
+        handle = await nursery.start(_serve_in_memory, config, listener, authenticate)
         yield MemoryServer(handle, listener)
 
 
 async def _serve_in_memory(
-    config: Config, listener: MemoryListener, *, task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED
+    config: Config,
+    listener: MemoryListener,
+    authenticate: Authenticator | None,
+    *,
+    task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     with contextlib.closing(listener.streams):
-        await serve(config, listeners=[listener], task_status=task_status)
+        await serve(config, listeners=[listener], authenticate=authenticate, task_status=task_status)

@@ -1,0 +1,172 @@
+"""Who may connect: the limits by address, and on connections in total; and who fails to log in too often.
+
+An address is an IPv4 address or an IPv6 /64, which is what one customer of a provider has. Exempt networks skip the
+limits by address, nothing else. A peer without an address (a stream in memory, a Unix socket) counts in total only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from ._config import Config
+from ._errors import SlowDown
+
+_WINDOW_S = 60.0
+# Addresses and names that failures are counted for at one time. Who can spread over more has more than this defends
+# against, and the oldest are forgotten first.
+_FAILURES_LIMIT = 10_000
+
+
+@attrs.frozen
+class Peer:
+    """Who is at the other end.
+
+    - `text`: address and port, for the log.
+    - `network`: what limits by address count, as text; None where there is no address.
+    - `exempt`: whether those limits skip it.
+    """
+
+    text: str
+    network: str | None = None
+    exempt: bool = True
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Networks:
+    """Tells peers by address; `exempt` are the networks that limits by address skip."""
+
+    def __init__(self, exempt: Sequence[str]) -> None:
+        self._exempt = [ipaddress.ip_network(network) for network in exempt]
+
+    def peer(self, host: str, port: int) -> Peer:
+        """The peer at this IP address and TCP port."""
+        address = ipaddress.ip_address(host.partition("%")[0])
+        text = f"[{host}]:{port}" if address.version == 6 else f"{host}:{port}"
+        # Of a socket for both families, IPv4 comes dressed as IPv6.
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        prefix = 64 if address.version == 6 else 32
+        network = ipaddress.ip_network((address, prefix), strict=False)
+        exempt = any(address in network for network in self._exempt)
+        return Peer(text, str(network) if prefix == 64 else str(address), exempt)
+
+
+class Admission:
+    """Counts connections. What `admit` lets in MUST be given back to `release` once."""
+
+    def __init__(self, config: Config, connections_possible: int, now: Callable[[], float]) -> None:
+        # Of two limits the lower; 0 is none.
+        self._limit = min(filter(None, (config.connections_limit, connections_possible)), default=0)
+        self._per_address = config.connections_per_address
+        self._per_minute = config.new_connections_per_minute
+        self._now = now
+        self._total = 0
+        self._open: Counter[str] = Counter()
+        # The minute under way and who came in it. Bounded by what can be accepted in a minute, and emptied with it.
+        self._minute = 0
+        self._came: Counter[str] = Counter()
+
+    def admit(self, peer: Peer) -> str:
+        """Count a new connection and return "", or return why it is refused."""
+        if self._limit and self._total >= self._limit:
+            return f"there are {self._total} connections already (connections_limit)"
+        network = peer.network
+        if network is not None and not peer.exempt:
+            if self._per_address and self._open[network] >= self._per_address:
+                return f"{network} has {self._open[network]} connections already (connections_per_address)"
+            minute = int(self._now() // _WINDOW_S)
+            if minute != self._minute:
+                self._minute, self._came = minute, Counter()
+            if self._per_minute and self._came[network] >= self._per_minute:
+                return f"{network} has connected {self._came[network]} times this minute (new_connections_per_minute)"
+            self._came[network] += 1
+            self._open[network] += 1
+        self._total += 1
+        return ""
+
+    def release(self, peer: Peer) -> None:
+        """A connection that was admitted has ended."""
+        self._total -= 1
+        network = peer.network
+        if network is not None and not peer.exempt:
+            self._open[network] -= 1
+            if not self._open[network]:
+                del self._open[network]
+
+
+class LoginFailures:
+    """Failed logins of the last minute: for each pair of name and address, and for each address.
+
+    By pairs, so that whoever guesses at a name from one place does not lock out its owner at another. An attempt counts
+    against its pair from its start, before any password is looked at, so that many at once are no way around it; one
+    that succeeds is taken back.
+    """
+
+    def __init__(self, config: Config, now: Callable[[], float]) -> None:
+        self._per_account = config.login_failures_per_account
+        self._per_address = config.login_failures_per_address
+        self._now = now
+        self._times: dict[tuple[str | None, str | None], deque[float]] = {}
+
+    def begin(self, key: str, peer: Peer) -> Attempt:
+        """An attempt to log in as `key`. Raises SlowDown (429) where there were too many."""
+        now = self._now()
+        attempt = Attempt(self, (key, peer.network), None if peer.exempt else (None, peer.network), now)
+        self._check(attempt.pair, self._per_account, now)
+        if attempt.address is not None:
+            self._check(attempt.address, self._per_address, now)
+        if self._per_account:
+            self._add(attempt.pair, now)
+        return attempt
+
+    def _check(self, who: tuple[str | None, str | None], limit: int, now: float) -> None:
+        times = self._times.get(who)
+        if times is None:
+            return
+        while times and times[0] <= now - _WINDOW_S:
+            times.popleft()
+        if not times:
+            del self._times[who]
+        elif limit and len(times) >= limit:
+            raise SlowDown("too many failed logins", retry_after=round(times[0] + _WINDOW_S - now, 3))
+
+    def _add_address(self, who: tuple[str | None, str | None], now: float) -> None:
+        if self._per_address:
+            self._add(who, now)
+
+    def _add(self, who: tuple[str | None, str | None], now: float) -> None:
+        self._times.setdefault(who, deque()).append(now)
+        if len(self._times) > _FAILURES_LIMIT:
+            del self._times[next(iter(self._times))]
+
+    def _take_back(self, who: tuple[str | None, str | None], time: float) -> None:
+        times = self._times.get(who)
+        if times is not None and time in times:
+            times.remove(time)
+            if not times:
+                del self._times[who]
+
+
+@attrs.frozen
+class Attempt:
+    """One attempt to log in. Until it is taken back it counts as a failure of its pair."""
+
+    _failures: LoginFailures
+    pair: tuple[str | None, str | None]
+    address: tuple[str | None, str | None] | None
+    _time: float
+
+    def taken_back(self) -> None:
+        """It was no failure."""
+        self._failures._take_back(self.pair, self._time)
+
+    def failed(self) -> None:
+        """The address has failed, too."""
+        if self.address is not None:
+            self._failures._add_address(self.address, self._time)

@@ -1,0 +1,75 @@
+"""Who may log in, and whose session it is then.
+
+Three policies decide whether a name and a password are accepted: `open` lets everybody in, `accounts` and an embedding
+program's hook ask an authenticator. What follows is the same for all: a name that nobody holds gets a session; one
+that is held is taken over by the same user. With an authenticator whoever it accepts is the same user; with `open`,
+whoever knows the password of the first login.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+
+from ._admission import LoginFailures, Peer
+from ._codec import USER_NAME_LIMIT, check_name
+from ._errors import AccessDenied, Conflict
+from ._messages import LoginOptions
+from ._names import name_key
+from ._session import Link, Session, Sessions, Verifier
+
+# User, password, and the peer as the log has it. True: accepted; a str: accepted, and this is how rooms show the user.
+Authenticator = Callable[[str, str, str], Awaitable[bool | str]]
+
+
+@attrs.frozen
+class Granted:
+    """A login that was granted: the link speaks for this session now."""
+
+    session: Session
+    taken_over: bool
+    resumable: bool
+
+
+class Login:
+    """The logins of one server."""
+
+    def __init__(self, sessions: Sessions, failures: LoginFailures, authenticate: Authenticator | None) -> None:
+        self._sessions = sessions
+        self._failures = failures
+        self._authenticate = authenticate
+
+    async def log_in(self, asked: LoginOptions, peer: Peer, link: Link) -> Granted:
+        """Let a user in. No checkpoint follows the change of the session.
+
+        Raises AccessDenied (403: refused), Conflict (409: the name is another's, or looks like one)
+        and SlowDown (429: too many failures).
+        """
+        user, password, resumable = asked["user"], asked["pass"], asked.get("resume", False)
+        attempt = self._failures.begin(name_key(user), peer)
+        if self._authenticate is not None:
+            try:
+                accepted = await self._authenticate(user, password, peer.text)
+            except Exception:
+                # It was never found out whether it would have been a failure.
+                attempt.taken_back()
+                raise
+            if accepted is False:
+                attempt.failed()
+                raise AccessDenied("the login is refused")
+            if isinstance(accepted, str):
+                check_name(accepted, USER_NAME_LIMIT, "user")
+                user = accepted
+        session = await self._sessions.held_by(user)
+        if session is None:
+            attempt.taken_back()
+            verifier = Verifier(password) if self._authenticate is None else None
+            session = self._sessions.open(user, verifier, link, resumable=resumable)
+            return Granted(session, taken_over=False, resumable=resumable)
+        if session.verifier is not None and not session.verifier.accepts(password):
+            attempt.failed()
+            raise Conflict(f"the name {user!r} is taken")
+        attempt.taken_back()
+        self._sessions.take_over(session, link, resumable=resumable)
+        return Granted(session, taken_over=True, resumable=resumable)

@@ -1,0 +1,241 @@
+"""A user's stay on the server, from the login to the last leave. It outlives the connections that speak for it.
+
+- A name is one user's: names are compared by their keys, and a name that looks like one in use is refused.
+- A session has at most one *link*: the connection that speaks for it now. A new one takes the session over (the same
+  user logs in again) or resumes it (its client has the session's token); the one before is closed with 4009. The rooms
+  keep the member, and nobody sees a leave or a join.
+- A session that can be resumed stays for the grace period when its link is lost. Then it ends as if its user had left.
+- A session ends once: its leaves go out first, then the name is free. Who wants the name meanwhile waits for that:
+  whoever takes a name next joins after its leave.
+
+State changes are synchronous. Only leaves wait, for the rooms they are sent to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import random
+import secrets
+from typing import Protocol
+
+import attrs
+import trio
+
+from ._admission import Peer
+from ._config import Config
+from ._directory import Directory, Entrance
+from ._errors import Conflict, TooMuch
+from ._messages import TAKEN_OVER
+from ._names import are_look_alikes, name_key, skeleton
+from ._outbox import Outbox
+from ._presence import Join, Member
+from ._statistics import Statistics
+
+_log = logging.getLogger("trio_vrchat.connection")
+_room_log = logging.getLogger("trio_vrchat.room")
+
+
+class Link(Protocol):
+    """The connection that speaks for a session, as far as the session knows it."""
+
+    @property
+    def peer(self) -> Peer:
+        """Who is at the other end."""
+        ...
+
+    @property
+    def outbox(self) -> Outbox:
+        """What goes to the client."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection with this close code. Does not wait."""
+
+
+@attrs.define(eq=False)
+class Membership:
+    """A session's place in one room."""
+
+    member: Member
+    entrance: Entrance
+
+
+class Verifier:
+    """Whether a password is the one it was made from. For names that are held, in memory only: fast, and salted."""
+
+    __slots__ = ("_digest", "_salt")
+
+    def __init__(self, password: str) -> None:
+        self._salt = secrets.token_bytes(16)
+        self._digest = self._of(password)
+
+    def _of(self, password: str) -> bytes:
+        # (A password from JSON can hold no lone surrogate: 406.)
+        return hashlib.blake2b(password.encode(), salt=self._salt).digest()
+
+    def accepts(self, password: str) -> bool:
+        """Compare in constant time."""
+        return hmac.compare_digest(self._digest, self._of(password))
+
+
+@attrs.define(eq=False)
+class Session:
+    """One user's stay. Made and ended by `Sessions`."""
+
+    user: str
+    key: str
+    verifier: Verifier | None
+    link: Link | None
+    # What resumes it; None where its client did not ask for that.
+    token: str | None = None
+    memberships: dict[str, Membership] = attrs.field(init=False, factory=dict)
+    # The last round trip of the keepalive.
+    round_trip_s: float | None = attrs.field(init=False, default=None)
+    ending: bool = attrs.field(init=False, default=False)
+    ended: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def who(self) -> dict[str, str | None]:
+        """User and peer, for a log line's `extra`."""
+        return {"user": self.user, "peer": self.link.peer.text if self.link is not None else None}
+
+    async def join(self, room: str, directory: Directory, rooms_limit: int) -> None:
+        """Become a member of a room. Raises TooMuch (413)."""
+        assert self.link is not None
+        if rooms_limit and len(self.memberships) >= rooms_limit:
+            raise TooMuch(f"in {rooms_limit} rooms already", limit="rooms_per_user", value=rooms_limit)
+        membership = Membership(Member(self.user, self.link.outbox), directory.enter(room))
+        # Noted before the room is told: if the connection ends while it waits, the leave still follows.
+        self.memberships[room] = membership
+        _room_log.info("%s joins %r", self.user, room, extra=self.who() | {"room": room})
+        await membership.entrance.send(Join(membership.member))
+
+    async def leave(self, room: str) -> None:
+        """Leave a room that the user is in, whatever is being cancelled."""
+        membership = self.memberships.pop(room)
+        _room_log.info("%s leaves %r", self.user, room, extra=self.who() | {"room": room})
+        # No checkpoint before the leave is in the room's channel, or in line for it: whoever joins under this name
+        # from now on comes after it.
+        await membership.entrance.leave(membership.member)
+
+
+class Sessions:
+    """The sessions of one server, by name and by token."""
+
+    def __init__(self, config: Config, statistics: Statistics) -> None:
+        self._grace_s = config.resume_grace_s
+        self._statistics = statistics
+        self._seeded = None if config.seed is None else random.Random(config.seed)
+        self._by_key: dict[str, Session] = {}
+        # Keys by what the names look like.
+        self._look: dict[str, set[str]] = {}
+        self._by_token: dict[str, Session] = {}
+        # Those without a link, and until when each stays: in the order in which they end. No more than there can be
+        # connections, the oldest ends first.
+        self._waiting: dict[Session, float] = {}
+        self._waiting_limit = config.connections_limit
+        self._changed = trio.lowlevel.ParkingLot()
+        self._stopped = False
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    async def held_by(self, user: str) -> Session | None:
+        """The session that holds this name, once none that is ending does. No checkpoint follows the look."""
+        key = name_key(user)
+        while (session := self._by_key.get(key)) is not None and session.ending:
+            await session.ended.wait()
+        return session
+
+    def open(self, user: str, verifier: Verifier | None, link: Link, *, resumable: bool) -> Session:
+        """A session for a name that nobody holds. Raises Conflict (409) if it looks like one that somebody does."""
+        key = name_key(user)
+        look = skeleton(user)
+        for other in self._look.get(look, ()):
+            if are_look_alikes(user, self._by_key[other].user):
+                raise Conflict(f"the name {user!r} looks like {self._by_key[other].user!r}, which is in use")
+        session = Session(user, key, verifier, link)
+        self._by_key[key] = session
+        self._look.setdefault(look, set()).add(key)
+        self._renew_token(session, resumable)
+        return session
+
+    def with_token(self, token: str) -> Session | None:
+        """The session that this token resumes."""
+        session = self._by_token.get(token)
+        return None if session is None or session.ending else session
+
+    def take_over(self, session: Session, link: Link, *, resumable: bool) -> None:
+        """Let `link` speak for the session from now on; the rooms MUST be told of it next."""
+        before, session.link = session.link, link
+        self._waiting.pop(session, None)
+        self._renew_token(session, resumable)
+        if before is not None:
+            before.close(TAKEN_OVER, "the same user came back on another connection")
+
+    def _renew_token(self, session: Session, resumable: bool) -> None:
+        """Each token is good for one use."""
+        if session.token is not None:
+            del self._by_token[session.token]
+        session.token = self._new_token() if resumable else None
+        if session.token is not None:
+            self._by_token[session.token] = session
+
+    def _new_token(self) -> str:
+        return secrets.token_urlsafe(32) if self._seeded is None else f"{self._seeded.getrandbits(256):064x}"
+
+    async def let_go(self, session: Session, link: Link, *, lost: bool) -> None:
+        """The link has ended; `lost` where its client may come back and resume. Does nothing the second time."""
+        if session.link is not link:
+            return  # somebody else speaks for it
+        if lost and session.token is not None and self._grace_s and not self._stopped:
+            session.link = None
+            self._waiting[session] = trio.current_time() + self._grace_s
+            _log.info("%s has lost the connection, and may resume", session.user, extra={"user": session.user})
+            if self._waiting_limit and len(self._waiting) > self._waiting_limit:
+                self._waiting[next(iter(self._waiting))] = trio.current_time()
+            self._changed.unpark_all()
+            return
+        await self.end(session)
+
+    async def end(self, session: Session) -> None:
+        """Leave all rooms, then give the name back. Does nothing the second time."""
+        session.ending = True
+        self._waiting.pop(session, None)
+        if session.token is not None:
+            self._by_token.pop(session.token, None)
+        while session.memberships:
+            await session.leave(next(iter(session.memberships)))
+        if self._by_key.get(session.key) is session:
+            del self._by_key[session.key]
+            look = skeleton(session.user)
+            keys = self._look[look]
+            keys.discard(session.key)
+            if not keys:
+                del self._look[look]
+            self._statistics.round_trips_s.pop(session.user, None)
+        session.ended.set()
+
+    async def run(self) -> None:
+        """End those whose grace is over, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                if not self._waiting:
+                    await self._changed.park()
+                    continue
+                session, until = next(iter(self._waiting.items()))
+                if until > trio.current_time():
+                    with trio.move_on_at(until):
+                        await self._changed.park()
+                    continue
+                del self._waiting[session]
+                session.ending = True
+                _log.info("%s has not resumed", session.user, extra={"user": session.user})
+                nursery.start_soon(self.end, session, name=f"the end of {session.user!r}")
+
+    async def stop(self) -> None:
+        """End all that are left: nobody can come back any more."""
+        self._stopped = True
+        for session in list(self._by_key.values()):
+            await self.end(session)
