@@ -12,7 +12,6 @@ from trio_vrchat._frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    FRAGMENTS_LIMIT,
     MESSAGE_TOO_BIG,
     PING,
     PONG,
@@ -231,13 +230,14 @@ def test_the_largest_announced_length_is_too_big() -> None:
     assert code_of(meter) == MESSAGE_TOO_BIG
 
 
-def test_empty_pieces_without_end_are_too_big() -> None:
+@pytest.mark.parametrize(("limit_bytes", "most"), [(1024, 64), (64 * 1024, 4096), (64 * 1024 + 15, 4096)])
+def test_empty_pieces_without_end_are_too_big(limit_bytes: int, most: int) -> None:
     empty = Sent(CONTINUATION, final=False)
     start = Sent(TEXT, final=False)
     ping = Sent(PING)
-    full = [start, *[empty] * (FRAGMENTS_LIMIT - 2)]
-    metered([*full, Sent(CONTINUATION), ping, *full, ping, ping, Sent(CONTINUATION)])
-    meter = metered([*full, ping, empty])
+    full = [start, *[empty] * (most - 2)]
+    metered([*full, Sent(CONTINUATION), ping, *full, ping, ping, Sent(CONTINUATION)], limit_bytes)
+    meter = metered([*full, ping, empty], limit_bytes)
     assert meter.feed(Sent(PONG).encoded()) == len(Sent(PONG).encoded())
     assert meter.feed(empty.encoded()) == 0
     assert code_of(meter) == MESSAGE_TOO_BIG
@@ -294,7 +294,7 @@ def test_a_payload_that_looks_like_frames_is_not_looked_into() -> None:
 
 
 def expected(frames: Sequence[Sent], limit: int) -> tuple[int, int]:
-    """Where the first bad frame is, and its close code, by the letter of RFC 6455; the end and 0 if none is."""
+    """Where the first bad frame is, and its close code, by RFC 6455 and our limits; the end and 0 if none is."""
     in_message = 0
     size = 0
     for index, frame in enumerate(frames):
@@ -316,7 +316,7 @@ def expected(frames: Sequence[Sent], limit: int) -> tuple[int, int]:
             return index, 1002
         in_message += 1
         size += length
-        if size > limit:
+        if size > limit or in_message > limit // 16:
             return index, 1009
         if frame.final:
             in_message = size = 0

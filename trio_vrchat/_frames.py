@@ -24,9 +24,9 @@ _CONTROL_LIMIT_BYTES = 125
 # Section 7.4.1
 PROTOCOL_ERROR, MESSAGE_TOO_BIG = 1002, 1009
 
-# A client that sends 64 KiB has no honest reason for pieces of fewer than 16 bytes, and each piece is kept by the
-# library as an object of its own: without a limit, empty ones would fill the memory.
-FRAGMENTS_LIMIT = 4096
+# A message of the largest size has no honest reason to come in pieces of fewer bytes, and each piece is kept by the
+# library as an object of its own: without a limit, empty ones would fill the memory. 64 KiB are 4096 pieces at most.
+_BYTES_PER_FRAGMENT = 16
 
 
 def _frame(opcode: int, payload: bytes) -> bytes:
@@ -62,12 +62,13 @@ class FrameMeter:
       (section 5.5.1): it is not judged and not to be passed on.
     - `pongs` counts pongs, and `frames` all frames.
     - `violation` says what broke the rules: 1002 where a header breaks section 5.2, 5.4 or 5.5; 1009 where a message
-      announces more bytes than the limit, or comes in more than FRAGMENTS_LIMIT pieces. The rest of the stream has no
-      meaning after it.
+      announces more bytes than the limit, or comes in more pieces than one for each 16 bytes of the limit. The rest of
+      the stream has no meaning after it.
     """
 
     __slots__ = (
         "_fragments",
+        "_fragments_limit",
         "_header",
         "_limit_bytes",
         "_message_bytes",
@@ -80,6 +81,7 @@ class FrameMeter:
 
     def __init__(self, message_limit_bytes: int) -> None:
         self._limit_bytes = message_limit_bytes
+        self._fragments_limit = message_limit_bytes // _BYTES_PER_FRAGMENT
         self._header = bytearray()
         self._payload_left = 0
         self._fragments = 0  # of the message that is under way; 0 between messages
@@ -172,8 +174,8 @@ class FrameMeter:
         self._message_bytes += length
         if self._message_bytes > self._limit_bytes:
             raise FrameViolation(MESSAGE_TOO_BIG, f"a message is at most {self._limit_bytes} bytes")
-        if self._fragments > FRAGMENTS_LIMIT:
-            raise FrameViolation(MESSAGE_TOO_BIG, f"a message has at most {FRAGMENTS_LIMIT} fragments")
+        if self._fragments > self._fragments_limit:
+            raise FrameViolation(MESSAGE_TOO_BIG, f"a message has at most {self._fragments_limit} fragments")
         if final:
             self._fragments = 0
             self._message_bytes = 0
