@@ -9,14 +9,15 @@ from __future__ import annotations
 from unittest import mock
 
 import trio
-import trio_websocket
 
 import trio_vrchat
 from trio_vrchat import Config, _connection
 from trio_vrchat._frames import BINARY, text_frame
 
 # As large as the suites' largest message, 16 MiB, and time to send it in small pieces: nobody logs in here.
-CONFIG = Config(host="127.0.0.1", port=0, message_limit_bytes=1 << 24, outbox_limit_bytes=1 << 25, login_timeout_s=3600)
+CONFIG = Config.unlimited(
+    host="127.0.0.1", port=0, message_limit_bytes=1 << 24, outbox_limit_bytes=1 << 25, login_timeout_s=3600
+)
 
 
 def binary_frame(payload: bytes) -> bytes:
@@ -27,9 +28,8 @@ def binary_frame(payload: bytes) -> bytes:
 class EchoConnection(_connection.Connection):
     """A connection that answers each message with itself."""
 
-    async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        message = await websocket.get_message()
-        self._outbox.offer(text_frame(message.encode()) if isinstance(message, str) else binary_frame(message))
+    async def _handle(self, message: str | bytes) -> None:
+        self.outbox.offer(text_frame(message.encode()) if isinstance(message, str) else binary_frame(message))
 
 
 async def main() -> None:

@@ -175,7 +175,7 @@ class Connection:
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
         try:
             while True:
-                await self._take_message(websocket)
+                await self._handle(await websocket.get_message())
         except trio_websocket.ConnectionClosed:
             pass
 
@@ -218,8 +218,7 @@ class Connection:
         )
         return False
 
-    async def _take_message(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        message = await websocket.get_message()
+    async def _handle(self, message: str | bytes) -> None:
         if isinstance(message, str):
             await self._requests.handle(message)
         else:
