@@ -40,6 +40,7 @@ ON_TRIO = (
     "_socket_stream",
     "_connection",
     "_addresses",
+    "_accept",
     "_tls",
     "_server",
 )

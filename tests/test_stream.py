@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -61,8 +63,8 @@ async def test_nothing_follows_a_close_frame_or_a_break(autojump_clock: MockCloc
 
 
 def socket_pair() -> tuple[SocketStream, trio.SocketStream]:
-    ours, theirs = trio.socket.socketpair()
-    return SocketStream(trio.SocketStream(ours)), trio.SocketStream(theirs)
+    ours, theirs = socket.socketpair()
+    return SocketStream(ours), trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
 
 
 async def test_a_socket_stream_moves_bytes_both_ways() -> None:

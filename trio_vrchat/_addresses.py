@@ -77,8 +77,8 @@ def port_of(listeners: Sequence[object]) -> int:
     return next((_port(found) for listener in listeners if (found := _on_tcp(listener))), 0)
 
 
-def urls_of(listeners: Sequence[object]) -> tuple[str, ...]:
-    """A URL for each address that a client can use, those that the network can reach first."""
+def urls_of(listeners: Sequence[object], *, tls: bool) -> tuple[str, ...]:
+    """A URL for each address that a client can use, those that the network can reach first. `tls`: on every socket."""
     schemes: dict[IPAddress, str] = {}
     for listener in listeners:
         found = _on_tcp(listener)
@@ -86,7 +86,7 @@ def urls_of(listeners: Sequence[object]) -> tuple[str, ...]:
             continue
         host = ipaddress.ip_address(found.socket.getsockname()[0].partition("%")[0])
         addresses = _interface_addresses(host.version) if host.is_unspecified else [host]
-        schemes |= dict.fromkeys(addresses, "ws" if listener is found else "wss")
+        schemes |= dict.fromkeys(addresses, "wss" if tls or listener is not found else "ws")
     ordered = sorted(schemes, key=lambda address: (address.is_loopback, address.version, address))
     return tuple(f"{schemes[address]}://{_in_url(address)}:{port_of(listeners)}/" for address in ordered)
 
@@ -117,18 +117,23 @@ def _in_url(address: IPAddress) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
+def peer_at(address: object, networks: Networks) -> Peer:
+    """The peer with this socket address."""
+    match address:
+        case (str(host), int(port), *_):
+            return networks.peer(host, port)
+    return Peer(f"a local socket of process {os.getpid()}")
+
+
 def peer_of(stream: trio.abc.Stream, networks: Networks) -> Peer:
     """Who is at the other end. To be asked at once: a peer that resets the connection takes its address along."""
     if isinstance(stream, trio.SSLStream):
         return peer_of(stream.transport_stream, networks)
-    if not isinstance(stream, trio.SocketStream):
-        # A stream of somebody's own may say whom it stands for.
-        address: tuple[str, int] | None = getattr(stream, "address", None)
-        return networks.peer(*address) if address else Peer(getattr(stream, "peer", "in memory"))
-    try:
-        host, port, *_ = stream.socket.getpeername()
-    except OSError:  # reset before it could be accepted
-        return Peer("a peer that has gone")
-    except ValueError:
-        return Peer(f"a local socket of process {os.getpid()}")
-    return networks.peer(host, port)
+    if isinstance(stream, trio.SocketStream):
+        try:
+            return peer_at(stream.socket.getpeername(), networks)
+        except OSError:  # reset before it could be accepted
+            return Peer("a peer that has gone")
+    # A stream of somebody's own may say whom it stands for.
+    address: tuple[str, int] | None = getattr(stream, "address", None)
+    return networks.peer(*address) if address else Peer(getattr(stream, "peer", "in memory"))

@@ -57,9 +57,14 @@ class Connections:
             connection.close(GOING_AWAY, "the server stops")
 
 
-async def serve_connection(stream: trio.abc.Stream, peer: Peer, connections: Connections) -> None:
-    """Serve one client until its connection ends. Raises nothing but cancellation."""
-    connection = Connection(stream, peer, connections)
+async def serve_connection(
+    stream: trio.abc.Stream, peer: Peer, *, connections: Connections, handshake_by: float
+) -> None:
+    """Serve one client until its connection ends. Raises nothing but cancellation.
+
+    `handshake_by` is when, on trio's clock, the opening handshake must be done.
+    """
+    connection = Connection(stream, peer, connections, handshake_by)
     try:
         await connection.run()
     except* Exception as group:  # noqa: BLE001  (the one boundary around a connection)
@@ -79,7 +84,7 @@ def _kinds(group: BaseExceptionGroup[Exception]) -> set[str]:
 class Connection:
     """One client's connection."""
 
-    def __init__(self, stream: trio.abc.Stream, peer: Peer, connections: Connections) -> None:
+    def __init__(self, stream: trio.abc.Stream, peer: Peer, connections: Connections, handshake_by: float) -> None:
         house = connections.house
         config = house.config
         self._connections = connections
@@ -106,6 +111,7 @@ class Connection:
         self._requests = Requests(
             peer, self, house, logged_in=self._logged_in, drained=self._drained, refused=self._stream.refused
         )
+        self._handshake_by = handshake_by
         self._conversation = trio.CancelScope()
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._written_out = trio.Event()
@@ -181,7 +187,7 @@ class Connection:
 
     async def _handshake(self, library: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
         """Take the client's upgrade request, on any path. None if there is none in time."""
-        with trio.move_on_after(self._config.handshake_timeout_s) as handshake:
+        with trio.move_on_at(self._handshake_by) as handshake:
             # The library would wait for the request for ever, though its reader has ended.
             self._stream.on_end = handshake.cancel
             try:

@@ -9,31 +9,28 @@ shield, and a cancelled `serve()` tells it to come down instead of pulling it do
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import trio
 
-from ._addresses import open_listeners, peer_of, port_of, readable_on_the_network, urls_of
-from ._admission import Admission, LoginFailures, Networks, Peer
+from ._accept import Acceptor
+from ._addresses import open_listeners, port_of, readable_on_the_network, urls_of
+from ._admission import Admission, LoginFailures, Networks
 from ._clock import WallClock
 from ._config import Config
 from ._connection import Connections, serve_connection
 from ._descriptors import connections_possible
 from ._directory import Directory
-from ._errors import ConfigError
 from ._frame_clock import FrameClock
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login
 from ._requests import House
 from ._session import Sessions
-from ._socket_stream import SocketStream
 from ._statistics import Statistics
-from ._tls import over_tls, server_context
-
-# Between two lines in the log about connections that are refused: one each is what a flood of them would want.
-_REFUSALS_LOG_S = 10.0
-_REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+from ._tls import server_context
 
 _log = logging.getLogger("trio_vrchat.server")
 
@@ -64,7 +61,8 @@ async def serve(
     """Run a server until it is cancelled, then end it cleanly: clients see close code 1001.
 
     `handle = await nursery.start(serve, Config(...))` returns once it listens. `listeners` are used in place of
-    sockets on `config.host` and `config.port`, and closed at the end.
+    sockets on `config.host` and `config.port`, and closed at the end. Sockets among them speak TLS where `config` has a
+    certificate.
 
     `authenticate` decides who may log in, in place of `config.auth`: `async (user, password, peer) -> bool`, where
     `peer` is the client's address and port as text. Whoever it accepts takes the name over from whoever holds it. A
@@ -76,14 +74,12 @@ async def serve(
     config = config or Config()
     context = server_context(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
     if listeners is None:
-        on_tcp = await open_listeners(config.host, config.port)
-        listeners = over_tls(on_tcp, context) if context else on_tcp
-    elif context:
-        raise ConfigError("tls_cert is for the server's own listeners; wrap yours in trio.SSLListener")
-    house = _Building(config, listeners, authenticate)
+        listeners = await open_listeners(config.host, config.port)
+    house = _Building(config, listeners, context, authenticate)
     with trio.CancelScope() as cancel_scope:
         async with trio.open_nursery() as nursery:
-            handle = Handle(port_of(listeners), urls_of(listeners), house.statistics, cancel_scope)
+            urls = urls_of(listeners, tls=context is not None)
+            handle = Handle(port_of(listeners), urls, house.statistics, cancel_scope)
             try:
                 # Not `start`: cancelled in it, it would wait for the house, and the house for `stop`.
                 nursery.start_soon(house.run)
@@ -109,14 +105,13 @@ class _Building:
         self,
         config: Config,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        context: ssl.SSLContext | None,
         authenticate: Authenticator | None,
     ) -> None:
         self._config = config
         self._listeners = listeners
+        self._context = context
         self._authenticate = authenticate
-        self._networks = Networks(config.exempt_networks)
-        self._admission = Admission(config, connections_possible(), trio.current_time)
-        self._next_refusal_line = 0.0
         self._accepting = trio.CancelScope()
         self.stands = trio.Event()
         self.statistics = Statistics()
@@ -154,37 +149,16 @@ class _Building:
                 clocks.cancel_scope.cancel()
 
     async def _accept(self, connections: Connections, serving: trio.Nursery) -> None:
-        async def serve_stream(stream: trio.abc.Stream) -> None:
-            peer = peer_of(stream, self._networks)
-            if isinstance(stream, trio.SocketStream):
-                stream = SocketStream(stream)
-            if why := self._admission.admit(peer):
-                await self._refuse(stream, peer, why)
-                return
-            try:
-                await serve_connection(stream, peer, connections)
-            finally:
-                self._admission.release(peer)
-
+        config = self._config
+        acceptor = Acceptor(
+            partial(serve_connection, connections=connections),
+            Admission(config, connections_possible(), trio.current_time),
+            Networks(config.exempt_networks),
+            handshake_timeout_s=config.handshake_timeout_s,
+            refused=self._count_refused,
+        )
         with self._accepting:
-            await trio.serve_listeners(serve_stream, list(self._listeners), handler_nursery=serving)
+            await acceptor.run(self._listeners, self._context, serving)
 
-    async def _refuse(self, stream: trio.abc.Stream, peer: Peer, why: str) -> None:
+    def _count_refused(self) -> None:
         self.statistics.refused += 1
-        now = trio.current_time()
-        if now >= self._next_refusal_line:
-            self._next_refusal_line = now + _REFUSALS_LOG_S
-            _log.warning(
-                "refused a connection from %s: %s (%d refused so far)",
-                peer,
-                why,
-                self.statistics.refused,
-                extra={"peer": peer.text},
-            )
-        try:
-            if isinstance(stream, SocketStream):
-                # A new socket has room for it; a client that has not sent its request yet gets to see it.
-                stream.send_nowait(_REFUSAL)
-        except trio.BrokenResourceError:
-            pass  # it has gone already
-        await trio.aclose_forcefully(stream)

@@ -1,11 +1,8 @@
-"""TLS for the listeners: a certificate and its key from two files."""
+"""TLS: a certificate and its key from two files."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
-
-import trio
 
 from ._errors import ConfigError
 
@@ -33,11 +30,3 @@ def server_context(certificate: str, key: str) -> ssl.SSLContext:
 
 def _no_passphrase() -> str:
     raise ValueError("the key of the certificate is encrypted; give one that needs no passphrase")
-
-
-def over_tls(
-    listeners: Sequence[trio.abc.Listener[trio.SocketStream]], context: ssl.SSLContext
-) -> list[trio.abc.Listener[trio.abc.Stream]]:
-    """These listeners, with TLS. The handshake is part of a connection's first read."""
-    # A client that just closes its socket is how HTTPS ends.
-    return [trio.SSLListener(listener, context, https_compatible=True) for listener in listeners]

@@ -1,0 +1,168 @@
+"""Accepting connections: from a listening socket to a task for each, as cheaply as a flood of them makes necessary.
+
+trio's own `serve_listeners` accepts one connection in a pass of the loop and starts its task before anybody looks at
+it. Whoever connects and resets as fast as a machine can would so fill the kernel's queue and keep everybody else out.
+Here
+
+- what waits is accepted in one go, up to a number, and then the others have their turn;
+- the limits are applied before there is a task;
+- a connection becomes one, with its buffers and its WebSocket, when its first byte is there.
+
+Listeners that are no sockets (streams in memory, somebody's own) are served as trio does it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import trio
+
+from ._addresses import peer_at, peer_of
+from ._admission import Admission, Networks, Peer
+from ._socket_stream import SocketStream
+
+# Some tenths of a millisecond.
+_ACCEPTS_PER_TURN = 64
+# As trio: when the process has no more descriptors or memory, somebody else must give some back first.
+_RETRY_S = 0.1
+_OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+# Between two lines in the log of one kind: one each is what a flood would want.
+_LOG_S = 10.0
+_REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+_log = logging.getLogger("trio_vrchat.server")
+
+
+class Serve(Protocol):
+    """What is done with a connection that was let in: a task of its own, which closes the stream."""
+
+    async def __call__(self, stream: trio.abc.Stream, peer: Peer, *, handshake_by: float) -> None:
+        """Serve it. Raises nothing but cancellation. `handshake_by` is when the handshake must be done."""
+
+
+class Acceptor:
+    """Accepts for one server."""
+
+    def __init__(
+        self,
+        serve: Serve,
+        admission: Admission,
+        networks: Networks,
+        *,
+        handshake_timeout_s: float,
+        refused: Callable[[], object],
+    ) -> None:
+        self._serve = serve
+        self._admission = admission
+        self._networks = networks
+        self._handshake_timeout_s = handshake_timeout_s
+        self._refused = refused
+        self._next_line: dict[str, float] = {}
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        context: ssl.SSLContext | None,
+        tasks: trio.Nursery,
+    ) -> None:
+        """Accept until cancelled, with the connections' tasks in `tasks`; then the listeners are closed.
+
+        With a `context`, what sockets accept speaks TLS.
+        """
+        others: list[trio.abc.Listener[trio.abc.Stream]] = []
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                if isinstance(listener, trio.SocketListener):
+                    listening = socket.socket(fileno=listener.socket.detach())
+                    nursery.start_soon(self._accept, listening, context, tasks, name="accepting")
+                else:
+                    others.append(listener)
+            if others:
+                await trio.serve_listeners(self._serve_other, others, handler_nursery=tasks)
+
+    async def _accept(self, listening: socket.socket, context: ssl.SSLContext | None, tasks: trio.Nursery) -> None:
+        listening.setblocking(False)
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(listening)
+                try:
+                    for _ in range(_ACCEPTS_PER_TURN):
+                        self._admit(*listening.accept(), context, tasks)
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    if error.errno in _OUT_OF_SOMETHING:
+                        self._say("cannot accept connections: %s; trying again", os.strerror(error.errno))
+                        await trio.sleep(_RETRY_S)
+                    # Anything else is one connection's that has ended in the queue.
+                await trio.lowlevel.checkpoint()
+        finally:
+            trio.lowlevel.notify_closing(listening)
+            listening.close()
+
+    def _admit(
+        self, connection: socket.socket, address: object, context: ssl.SSLContext | None, tasks: trio.Nursery
+    ) -> None:
+        """Give a connection its task, or refuse it. Does not wait."""
+        peer = peer_at(address, self._networks)
+        if why := self._admission.admit(peer):
+            self._refuse(peer, why)
+            # There is room for it in a new socket, and a client that has not sent its request yet gets to see it.
+            with contextlib.closing(connection), contextlib.suppress(OSError):
+                if context is None:
+                    connection.setblocking(False)
+                    connection.send(_REFUSAL)
+            return
+        tasks.start_soon(self._begin, connection, peer, context, name=f"connection of {peer}")
+
+    async def _begin(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
+        handshake_by = trio.current_time() + self._handshake_timeout_s
+        stream: trio.abc.Stream = SocketStream(connection)
+        try:
+            if not await _has_first_byte(connection, handshake_by):
+                _log.debug("%s: gone without a word", peer, extra={"peer": peer.text})
+                return
+            if context is not None:
+                # A client that just closes its socket is how HTTPS ends.
+                stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+            await self._serve(stream, peer, handshake_by=handshake_by)
+        finally:
+            connection.close()
+            self._admission.release(peer)
+
+    async def _serve_other(self, stream: trio.abc.Stream) -> None:
+        peer = peer_of(stream, self._networks)
+        if why := self._admission.admit(peer):
+            self._refuse(peer, why)
+            await trio.aclose_forcefully(stream)
+            return
+        try:
+            await self._serve(stream, peer, handshake_by=trio.current_time() + self._handshake_timeout_s)
+        finally:
+            self._admission.release(peer)
+
+    def _refuse(self, peer: Peer, why: str) -> None:
+        self._refused()
+        self._say("refused a connection from %s: %s", peer, why)
+
+    def _say(self, message: str, *arguments: object) -> None:
+        now = trio.current_time()
+        if now >= self._next_line.get(message, 0.0):
+            self._next_line[message] = now + _LOG_S
+            _log.warning(message, *arguments)
+
+
+async def _has_first_byte(connection: socket.socket, deadline: float) -> bool:
+    """Wait until the peer says something; whether it has, and neither hung up nor let the deadline pass."""
+    with trio.move_on_at(deadline):
+        await trio.lowlevel.wait_readable(connection)
+        with contextlib.suppress(OSError):
+            return bool(connection.recv(1, socket.MSG_PEEK))
+    return False
