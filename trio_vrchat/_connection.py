@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 
 import attrs
 import trio
@@ -23,7 +22,7 @@ from ._admission import Peer
 from ._frames import ping_frame
 from ._keepalive import Keepalive
 from ._messages import NO_LOGIN, TOO_SLOW
-from ._origin import is_allowed
+from ._origin import is_allowed, values_of
 from ._outbox import Outbox
 from ._requests import House, Requests
 from ._stream import GuardedStream
@@ -194,7 +193,7 @@ class Connection:
                 request = await trio_websocket.wrap_server_stream(
                     library, self._stream, max_message_size=self._config.message_limit_bytes, receive_buffer_size=None
                 )
-                if not self._may_connect(request.headers):
+                if not self._may_connect():
                     await request.reject(_FORBIDDEN, body=_FOREIGN_PAGE)
                     return None
                 websocket = await request.accept()
@@ -202,19 +201,18 @@ class Connection:
                 return None
             finally:
                 self._stream.on_end = _do_nothing
-            self._stream.accepted.set()
+            self._stream.begin_frames()
             return websocket
         return None
 
     def _logged_in(self) -> None:
         self._conversation.deadline = math.inf
 
-    def _may_connect(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-        origins, hosts = (
-            [value.decode("latin-1") for name, value in headers if name.lower() == wanted]
-            for wanted in (b"origin", b"host")
-        )
-        if is_allowed(origins, hosts, self._config.allow_origins):
+    def _may_connect(self) -> bool:
+        # (The library has taken `Host` out of what it shows of the request.)
+        head = self._stream.request_head
+        origins = values_of(head, b"origin")
+        if is_allowed(origins, values_of(head, b"host"), self._config.allow_origins):
             return True
         _log.warning(
             "%s: refused a page from %.100r; --allow-origin lets it in",

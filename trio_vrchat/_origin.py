@@ -6,10 +6,20 @@ page on the web that somebody in the lab opens could talk to the server from ins
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 # RFC 6454, section 6, leaves these out of an origin; some clients write them into `Host`.
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+
+
+_LINE_END = re.compile(rb"\r?\n")
+
+
+def values_of(head: bytes, name: bytes) -> list[str]:
+    """The values of this header in the head of a request that an HTTP parser has accepted. `name` in lower case."""
+    fields = (line.partition(b":") for line in _LINE_END.split(head)[1:])
+    return [value.strip().decode("latin-1") for key, _, value in fields if key.strip().lower() == name]
 
 
 def is_allowed(origins: Sequence[str], hosts: Sequence[str], allowed: Sequence[str]) -> bool:
@@ -26,7 +36,7 @@ def is_allowed(origins: Sequence[str], hosts: Sequence[str], allowed: Sequence[s
     if "*" in allowed or origin in (entry.lower().rstrip("/") for entry in allowed):
         return True
     scheme, separator, own = origin.partition("://")
-    if not separator or len(hosts) != 1:
+    if not separator or not own or len(hosts) != 1:
         return False
     return _with_port(own, scheme) == _with_port(hosts[0].lower(), scheme)
 

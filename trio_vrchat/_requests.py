@@ -221,9 +221,14 @@ class Requests:
         _log.info("%s: %s has logged in", self._peer, session.user, extra=self.who())
         self._answer(messages.ACCESS_GRANTED, self._session_detail() if granted.resumable else {})
         if granted.taken_over:
+            self._statistics.takeovers += 1
             await self._come_back({}, {})
         if LOBBY not in session.memberships:
-            await self._join(LOBBY)
+            try:
+                await self._join(LOBBY)
+            except RequestError as error:
+                error.detail["room"] = LOBBY
+                raise
 
     async def _resume(self, options: dict[str, Any]) -> None:
         asked = read_resume(options)

@@ -157,6 +157,7 @@ class Sessions:
                 raise Conflict(f"the name {user!r} looks like {self._by_key[other].user!r}, which is in use")
         session = Session(user, key, verifier, link)
         self._by_key[key] = session
+        self._statistics.sessions += 1
         self._look.setdefault(look, set()).add(key)
         self._renew_token(session, resumable)
         return session
@@ -209,6 +210,7 @@ class Sessions:
             await session.leave(next(iter(session.memberships)))
         if self._by_key.get(session.key) is session:
             del self._by_key[session.key]
+            self._statistics.sessions -= 1
             look = skeleton(session.user)
             keys = self._look[look]
             keys.discard(session.key)

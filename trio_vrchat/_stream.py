@@ -47,7 +47,8 @@ _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
 class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
-    - `accepted`: MUST be set once the handshake is done; no frame is read before.
+    - `begin_frames` MUST be called once the handshake is done; no frame is read before.
+    - `request_head`: the head of the handshake's request, once it is complete and until then.
     - `close_sent`: a close frame has gone out; nothing else will.
     - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
     - `stalled`: broken, because a write stood still for `write_timeout_s`.
@@ -70,7 +71,8 @@ class GuardedStream(trio.abc.Stream):
         self._pace = Bucket(pace, pace, trio.current_time()) if pace else None
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
         self._kept = b""  # read, and not yet for the library
-        self.accepted = trio.Event()
+        self.request_head = b""
+        self._accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
         # What writes without waiting, where the stream has it (TLS has not).
         self._send_nowait: Callable[[bytes], int] | None = getattr(stream, "send_nowait", None)
@@ -104,7 +106,7 @@ class GuardedStream(trio.abc.Stream):
         if self._head is None:
             # The library reads on before it has answered the handshake, and forgets what it reads there until more
             # comes. So frames that came right behind the head are kept until the handshake is done.
-            await self.accepted.wait()
+            await self._accepted.wait()
         if self._pace is not None and (debt_s := self._pace.debt_s(trio.current_time())):
             await trio.sleep(debt_s)
         data, self._kept = self._kept, b""
@@ -137,6 +139,7 @@ class GuardedStream(trio.abc.Stream):
             return data
         head_bytes = end.end() - len(self._head)
         self._head = None
+        self.request_head = head[: end.end()]
         self._kept = data[head_bytes:]
         return data[:head_bytes]
 
@@ -167,6 +170,11 @@ class GuardedStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     # For the connection
+
+    def begin_frames(self) -> None:
+        """The handshake is done: what comes from here on is frames."""
+        self.request_head = b""
+        self._accepted.set()
 
     def send_now(self, frame: bytes) -> int:
         """Write a whole frame without waiting, if nothing else is being written; returns how many bytes did not go out.

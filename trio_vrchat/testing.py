@@ -68,7 +68,8 @@ class RawClient:
     """A client of which you see every frame, and which does only what you tell it.
 
     It has no task: `send` puts bytes on the wire, and what the server has written is there to be taken. While nobody
-    takes it, it is a client that does not read: after 64 KiB the server's writes wait.
+    takes it, it is a client that does not read: after 64 KiB the server's writes wait, and a ping that is not taken is
+    not answered, so that it is cut off after `keepalive_interval_s` and `keepalive_timeout_s`.
     """
 
     def __init__(self, up: Pipe, down: Pipe) -> None:
