@@ -27,6 +27,8 @@ PLAIN = (
     "_codec",
     "_outbox",
     "_presence",
+    "_database",
+    "_account_book",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -42,6 +44,9 @@ ON_TRIO = (
     "_addresses",
     "_accept",
     "_tls",
+    "_threads",
+    "_store",
+    "_accounts",
     "_server",
 )
 CORE = PLAIN + ON_TRIO
@@ -57,6 +62,7 @@ OUTSIDE = {
     "_logging",
     "_memory_stream",
     "_open_client",
+    "_users_command",
     "bench",
     "testing",
 }

@@ -28,8 +28,9 @@ from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Param
 from . import _config
 from ._blocking import announce, run
 from ._config import Config, option_of
-from ._errors import ConfigError, ListenError, StoreError
+from ._errors import AccountError, ConfigError, ListenError, StoreError
 from ._logging import check_level, configure, one_line
+from ._users_command import app as users
 from ._version import __version__
 
 _PROGRAM = "trio-vrchat"
@@ -48,7 +49,8 @@ _OTHER = Group.create_ordered("Other")
 
 _HELP = "A chat and presence server for VR headsets. Without a command it runs the server."
 _USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
-       {_PROGRAM} bench [OPTIONS]"""
+       {_PROGRAM} bench [OPTIONS]
+       {_PROGRAM} users COMMAND [OPTIONS]"""
 _EPILOGUE = (
     "Each option of the server can also be an environment variable (TRIO_VRCHAT_LOG_LEVEL=1) or a line in the file of "
     "--config (log_level = 1). The command line comes before the environment, and that before the file."
@@ -256,6 +258,7 @@ def _app() -> App:
         help_epilogue="",
         help_format="markdown",
     )
+    app.command(users)
     return app
 
 
@@ -281,7 +284,7 @@ def _main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
         message = f"{_problem(error)} (see {command_line})"
-    except (ConfigError, ListenError, StoreError) as error:
+    except (AccountError, ConfigError, ListenError, StoreError) as error:
         message = str(error)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -4,6 +4,7 @@ VrchatError
 ├── ConfigError                 a setting is out of its range
 ├── ListenError                 the server cannot listen where it was told to
 ├── StoreError                  the store's file cannot be used
+├── AccountError                an account cannot be made or changed as was asked
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -42,6 +43,10 @@ class ListenError(VrchatError, OSError):
 
 class StoreError(VrchatError):
     """The store's file cannot be opened, read or written. The message says which, why, and what to do."""
+
+
+class AccountError(VrchatError):
+    """An account cannot be made or changed as was asked. The message says why."""
 
 
 class FrameViolation(VrchatError):
