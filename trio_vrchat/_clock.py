@@ -18,7 +18,10 @@ _MICROSECOND = 1e-6
 
 
 class WallClock:
-    """Seconds since the Unix epoch. `monotonic` is any clock that never runs backwards, in seconds."""
+    """Seconds since the Unix epoch. `monotonic` is any clock that never runs backwards, in seconds.
+
+    Every stamp is later than `after`: the newest event that a store holds, though the machine's clock was set back.
+    """
 
     __slots__ = ("_given", "_last_stamp", "_monotonic", "_offset", "_read")
 
@@ -27,12 +30,13 @@ class WallClock:
         monotonic: Callable[[], float],
         start: float | None = None,
         read: Callable[[], float] = time.time,
+        after: float = 0.0,
     ) -> None:
         self._monotonic = monotonic
         self._given = start is not None
         self._read = read
         self._offset = (read() if start is None else start) - monotonic()
-        self._last_stamp = 0.0
+        self._last_stamp = after
 
     def now(self) -> float:
         """The time of what has no place in an order of events: answers and transforms."""

@@ -87,7 +87,7 @@ class Directory:
         store: HistoryStore | None = None,
     ) -> None:
         self._config = config
-        self._clock = clock
+        self.clock = clock
         self._store = store
         self._frame_clock = frame_clock
         self._statistics = statistics
@@ -110,7 +110,7 @@ class Directory:
             if limit and len(self._open) + len(self._closing) >= limit:
                 raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
-            room = Room(name, self._config, self._clock, self._frame_clock, self._statistics, self._store, predecessor)
+            room = Room(name, self._config, self.clock, self._frame_clock, self._statistics, self._store, predecessor)
             entry = self._open[name] = _Open(room)
             self._statistics.rooms += 1
             self._nursery.start_soon(self._run, room, name=f"room {name!r}")

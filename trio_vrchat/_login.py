@@ -20,7 +20,7 @@ from ._names import name_key
 from ._session import Link, Session, Sessions, Verifier
 
 # User, password, and the peer as the log has it. True: accepted; a str: accepted, and this is how rooms show the user.
-Authenticator = Callable[[str, str, str], Awaitable[bool | str]]
+Authenticator = Callable[[str, str, str], Awaitable[bool | str | None]]
 
 
 @attrs.frozen
@@ -55,7 +55,7 @@ class Login:
                 # It was never found out whether it would have been a failure.
                 attempt.taken_back()
                 raise
-            if accepted is False:
+            if not accepted:
                 attempt.failed()
                 raise AccessDenied("the login is refused")
             if isinstance(accepted, str):

@@ -42,10 +42,11 @@ _log = logging.getLogger("trio_vrchat.room")
 class HistoryStore(Protocol):
     """What keeps the history of rooms."""
 
-    async def load(self, room: str, limit: int) -> tuple[list[tuple[float, bytes]], float]:
-        """The room's last `limit` entries, oldest first, and the time of the newest entry before those (0.0: none).
+    async def load(self, room: str, limit: int, limit_bytes: int) -> tuple[list[tuple[float, bytes]], float]:
+        """The room's last entries, oldest first: at most `limit`, of `limit_bytes` together.
 
-        An entry is its time and its JSON. Raises StoreError.
+        With them the time of the newest entry before those (0.0: none). An entry is its time and its JSON. Raises
+        StoreError.
         """
         ...
 
@@ -147,7 +148,9 @@ class Room:
     async def _restore(self, store: HistoryStore) -> None:
         """Begin with the history that is stored."""
         try:
-            history, forgotten_until = await store.load(self.name, self._config.history)
+            history, forgotten_until = await store.load(
+                self.name, self._config.history, self._config.history_limit_bytes
+            )
         except StoreError as error:
             _log.error("room %r opens without its history: %s", self.name, error, extra={"room": self.name})
         else:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 
 import attrs
 import trio
 
 from ._accept import Acceptor
+from ._accounts import open_accounts
 from ._addresses import open_listeners, port_of, readable_on_the_network, urls_of
 from ._admission import Admission, LoginFailures, Networks
 from ._clock import WallClock
@@ -30,6 +32,8 @@ from ._login import Authenticator, Login
 from ._requests import House
 from ._session import Sessions
 from ._statistics import Statistics
+from ._store import Store, open_store
+from ._threads import InThread, one_at_a_time
 from ._tls import server_context
 
 _log = logging.getLogger("trio_vrchat.server")
@@ -69,32 +73,61 @@ async def serve(
     str in place of True is the name that the rooms show. It runs within `config.login_timeout_s`; what it raises is
     500 to the client, and in the log.
 
-    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate.
+    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate, StoreError if it cannot use
+    the store.
     """
-    config = config or Config()
+    await run_server(
+        config or Config(),
+        listeners=listeners,
+        authenticate=authenticate,
+        in_thread=one_at_a_time,
+        task_status=task_status,
+    )
+
+
+async def run_server(
+    config: Config,
+    *,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None,
+    authenticate: Authenticator | None,
+    in_thread: Callable[[], InThread],
+    task_status: trio.TaskStatus[Handle],
+) -> None:
+    """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes."""
     context = server_context(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
-    if listeners is None:
-        listeners = await open_listeners(config.host, config.port)
-    house = _Building(config, listeners, context, authenticate)
-    with trio.CancelScope() as cancel_scope:
-        async with trio.open_nursery() as nursery:
-            urls = urls_of(listeners, tls=context is not None)
-            handle = Handle(port_of(listeners), urls, house.statistics, cancel_scope)
-            try:
-                # Not `start`: cancelled in it, it would wait for the house, and the house for `stop`.
-                nursery.start_soon(house.run)
-                await house.stands.wait()
-                _log.info("listening on %s", ", ".join(handle.urls) or "streams", extra={"port": handle.port})
-                if readable := readable_on_the_network(handle.urls):
-                    _log.warning(
-                        "no TLS on %s: whoever is on the network reads along, passwords included "
-                        "(--tls-cert and --tls-key turn it on)",
-                        ", ".join(readable),
-                    )
-                task_status.started(handle)
-                await trio.sleep_forever()
-            finally:
-                house.stop()
+    async with AsyncExitStack() as files:
+        store: Store | None = None
+        if config.store is not None:
+            opening = open_store(
+                config.store, keep=config.keep_events, limit_bytes=config.store_limit_bytes, in_thread=in_thread()
+            )
+            store = await files.enter_async_context(opening)
+        if config.auth == "accounts" and authenticate is None:
+            assert config.store is not None
+            accounts = await files.enter_async_context(open_accounts(config.store, in_thread=in_thread()))
+            authenticate = accounts.authenticate
+        if listeners is None:
+            listeners = await open_listeners(config.host, config.port)
+        building = _Building(config, listeners, context, authenticate, store)
+        with trio.CancelScope() as cancel_scope:
+            async with trio.open_nursery() as nursery:
+                urls = urls_of(listeners, tls=context is not None)
+                handle = Handle(port_of(listeners), urls, building.statistics, cancel_scope)
+                try:
+                    # Not `start`: cancelled in it, it would wait for the building, and the building for `stop`.
+                    nursery.start_soon(building.run)
+                    await building.stands.wait()
+                    _log.info("listening on %s", ", ".join(urls) or "streams", extra={"port": handle.port})
+                    if readable := readable_on_the_network(urls):
+                        _log.warning(
+                            "no TLS on %s: whoever is on the network reads along, passwords included "
+                            "(--tls-cert and --tls-key turn it on)",
+                            ", ".join(readable),
+                        )
+                    task_status.started(handle)
+                    await trio.sleep_forever()
+                finally:
+                    building.stop()
     _log.info("stopped")
 
 
@@ -107,9 +140,11 @@ class _Building:
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         context: ssl.SSLContext | None,
         authenticate: Authenticator | None,
+        store: Store | None,
     ) -> None:
         self._config = config
         self._listeners = listeners
+        self._store = store
         self._context = context
         self._authenticate = authenticate
         self._accepting = trio.CancelScope()
@@ -123,30 +158,46 @@ class _Building:
     async def run(self) -> None:
         config = self._config
         with trio.CancelScope(shield=True) as building:
-            async with trio.open_nursery() as clocks:
-                frame_clock = FrameClock(config.fps, self.statistics)
-                clocks.start_soon(frame_clock.run, name="frame clock")
-                keepalive = Keepalive(config.keepalive_interval_s, config.keepalive_timeout_s)
-                clocks.start_soon(keepalive.run, name="keepalive")
-                sessions = Sessions(config, self.statistics)
-                clocks.start_soon(sessions.run, name="grace of lost sessions")
-                async with trio.open_nursery() as rooms:
-                    clock = WallClock(trio.current_time, config.start_time)
-                    directory = Directory(config, clock, frame_clock, self.statistics, rooms)
-                    login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate)
-                    house = House(config, clock, directory, sessions, login, self.statistics)
-                    connections = Connections(house, keepalive)
-                    async with trio.open_nursery() as serving:
-                        self.stands.set()
-                        await self._accept(connections, serving)
-                        # However long a client takes, a stop does not take longer.
-                        building.deadline = trio.current_time() + config.drain_s
-                        count = len(connections.all)
-                        _log.info("stopping (connections: %d)", count, extra={"count": count})
-                        connections.stop()
-                    await sessions.stop()
-                    directory.close()
-                clocks.cancel_scope.cancel()
+            async with trio.open_nursery() as storing:
+                if self._store is not None:
+                    storing.start_soon(self._store.run, name="store")
+                async with trio.open_nursery() as clocks:
+                    frame_clock = FrameClock(config.fps, self.statistics)
+                    clocks.start_soon(frame_clock.run, name="frame clock")
+                    keepalive = Keepalive(config.keepalive_interval_s, config.keepalive_timeout_s)
+                    clocks.start_soon(keepalive.run, name="keepalive")
+                    sessions = Sessions(config, self.statistics)
+                    clocks.start_soon(sessions.run, name="grace of lost sessions")
+                    async with trio.open_nursery() as rooms:
+                        directory = self._open_directory(frame_clock, rooms)
+                        await self._serve(directory, sessions, keepalive, building)
+                        await sessions.stop()
+                        directory.close()
+                    clocks.cancel_scope.cancel()
+                if self._store is not None:
+                    self._store.close()
+
+    def _open_directory(self, frame_clock: FrameClock, rooms: trio.Nursery) -> Directory:
+        newest_time = self._store.newest_time if self._store is not None else 0.0
+        clock = WallClock(trio.current_time, self._config.start_time, after=newest_time)
+        return Directory(self._config, clock, frame_clock, self.statistics, rooms, self._store)
+
+    async def _serve(
+        self, directory: Directory, sessions: Sessions, keepalive: Keepalive, building: trio.CancelScope
+    ) -> None:
+        """Serve connections until the server is told to stop and they have ended."""
+        config = self._config
+        login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate)
+        house = House(config, directory.clock, directory, sessions, login, self.statistics)
+        connections = Connections(house, keepalive)
+        async with trio.open_nursery() as serving:
+            self.stands.set()
+            await self._accept(connections, serving)
+            # However long a client takes, a stop does not take longer.
+            building.deadline = trio.current_time() + config.drain_s
+            count = len(connections.all)
+            _log.info("stopping (connections: %d)", count, extra={"count": count})
+            connections.stop()
 
     async def _accept(self, connections: Connections, serving: trio.Nursery) -> None:
         config = self._config

@@ -42,7 +42,7 @@ from ._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from ._login import Authenticator
 from ._memory_stream import MemoryListener, Pipe, stream_pair
 from ._open_client import client_on_stream
-from ._server import Handle, serve
+from ._server import Handle, run_server
 from ._statistics import Statistics
 
 START_TIME = 1_600_000_000.0
@@ -258,8 +258,9 @@ async def open_server(
 ) -> AsyncIterator[MemoryServer]:
     """Run a server on streams in memory; at the end it is stopped as a real one is.
 
-    Without `config.start_time` its time starts at START_TIME, so that a test knows every `time` it sees; without
-    `config.seed` it is 0, so that it is sent the same session tokens each time.
+    What blocks on a real one, the files of a store and the hashing of passwords, is done on the spot, so that virtual
+    time does not run away from it. Without `config.start_time` its time starts at START_TIME, so that a test knows
+    every `time` it sees; without `config.seed` it is 0, so that session tokens are the same in each run.
     """
     config = config or Config()
     config = attrs.evolve(
@@ -281,4 +282,16 @@ async def _serve_in_memory(
     task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     with contextlib.closing(listener.streams):
-        await serve(config, listeners=[listener], authenticate=authenticate, task_status=task_status)
+        await run_server(
+            config,
+            listeners=[listener],
+            authenticate=authenticate,
+            in_thread=lambda: _on_the_spot,
+            task_status=task_status,
+        )
+
+
+async def _on_the_spot(function: Callable[[], _T]) -> _T:
+    # A thread takes time that no mock clock knows of.
+    await trio.lowlevel.checkpoint()
+    return function()

@@ -1,0 +1,164 @@
+"""Who may log in: accounts and the hook of an embedding program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_vrchat import Config, testing
+from trio_vrchat._account_book import AccountBook
+from trio_vrchat._database import Database
+from trio_vrchat.testing import MemoryServer, RawClient, settle
+
+
+def code(client: RawClient) -> int | None:
+    answers = [message["response"]["code"] for message in client.messages() if message["info"] != "user"]
+    return answers[0] if answers else None
+
+
+@pytest.fixture
+def accounts(tmp_path: Path) -> Config:
+    path = str(tmp_path / "accounts.db")
+    database = Database(path)
+    AccountBook(database).add("Tibi", "1234", "user")
+    database.close()
+    return Config(auth="accounts", store=path)
+
+
+async def test_accounts(autojump_clock: MockClock, accounts: Config) -> None:
+    async with testing.open_server(accounts) as server:
+        wrong = (await server.login("Tibi", "wrong")).messages()
+        unknown = (await server.login("nobody", "wrong")).messages()
+        assert wrong == unknown, "alike in the answer"
+        assert wrong[0]["response"]["code"] == 403
+        assert wrong[0]["response"]["detail"] == {}
+        old = await server.login("tibi", "1234")
+        messages = old.messages()
+        assert messages[0]["response"]["code"] == 202
+        assert messages[1]["payload"][0]["user"] == "Tibi", "rooms show the account's own spelling"
+        assert code(await server.login("TIBI", "wrong")) == 403, "a name in use tells nothing more"
+        new = await server.login("TIBI", "1234")
+        assert code(new) == 202
+        old.texts()
+        assert old.close_code == 4009
+
+
+async def test_failures_are_counted_before_a_hash(
+    autojump_clock: MockClock, accounts: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+    check = AccountBook.check
+
+    def counting(book: AccountBook, name: str, password: str) -> str | None:
+        checked.append(name)
+        return check(book, name, password)
+
+    monkeypatch.setattr(AccountBook, "check", counting)
+    async with testing.open_server(accounts) as server:
+        codes = [code(await server.login("Tibi", f"guess {number}", address="192.0.2.7")) for number in range(5)]
+        assert codes == [403, 403, 403, 429, 429]
+        assert checked == ["Tibi"] * 3
+        assert code(await server.login("Tibi", "1234", address="192.0.2.8")) == 202, "nobody locks the owner out"
+        codes = [code(await server.login(f"user {number}", "x", address="192.0.2.7")) for number in range(9)]
+        assert codes == [403] * 7 + [429] * 2
+        await trio.sleep(60)
+        assert code(await server.login("Tibi", "1234", address="192.0.2.7")) == 202
+
+
+# The hook
+
+
+class Doorman:
+    """A hook that decides when it is told to."""
+
+    def __init__(self, *decisions: bool | str | Exception) -> None:
+        self.decisions = list(decisions)
+        self.asked: list[tuple[str, str, str]] = []
+        self.waits = trio.Event()
+        self.waits.set()
+
+    async def __call__(self, user: str, password: str, peer: str) -> bool | str:
+        self.asked.append((user, password, peer))
+        await self.waits.wait()
+        decision = self.decisions.pop(0)
+        if isinstance(decision, Exception):
+            raise decision
+        return decision
+
+
+async def test_a_hook_is_asked(autojump_clock: MockClock) -> None:
+    doorman = Doorman(True, False, True)
+    async with testing.open_server(authenticate=doorman) as server:
+        old = await server.login("Tibi", "1", address="192.0.2.7")
+        assert code(old) == 202
+        assert doorman.asked == [("Tibi", "1", "192.0.2.7:1")]
+        assert code(await server.login("Tibi", "2")) == 403
+        old.texts()
+        assert old.close_code is None
+        assert code(await server.login("Tibi", "3")) == 202, "who passes takes over, whatever the password"
+        old.texts()
+        assert old.close_code == 4009
+
+
+async def test_a_hook_may_say_how_rooms_show_the_user(autojump_clock: MockClock) -> None:
+    async with testing.open_server(authenticate=Doorman("Tibi of the lab")) as server:
+        client = await server.login("tibi@lab")
+        assert client.messages()[1]["payload"][0]["user"] == "Tibi of the lab"
+
+
+async def test_what_a_hook_raises_is_500_and_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    doorman = Doorman(RuntimeError("the directory is down"), *[False] * 3, True)
+    async with testing.open_server(authenticate=doorman) as server:
+        [message] = (await server.login("Tibi")).messages()
+        assert message["response"]["code"] == 500
+        assert message["response"]["detail"] == {}
+        assert "the directory is down" in caplog.text
+        codes = [code(await server.login("Tibi")) for _ in range(4)]
+        assert codes == [403, 403, 403, 429], "it was no failure of the user's"
+
+
+async def slow_login(server: MemoryServer, user: str) -> RawClient:
+    client = await server.connect()
+    client.send({"system": "login", "options": {"user": user, "pass": ""}})
+    await settle()
+    return client
+
+
+async def test_a_hook_has_as_long_as_a_login(autojump_clock: MockClock) -> None:
+    doorman = Doorman()
+    doorman.waits = trio.Event()
+    async with testing.open_server(authenticate=doorman) as server:
+        client = await slow_login(server, "Tibi")
+        await trio.sleep(11)
+        client.texts()
+        assert client.close_code == 4001
+
+
+async def test_two_who_pass_at_once(autojump_clock: MockClock) -> None:
+    doorman = Doorman(True, True)
+    doorman.waits = trio.Event()
+    async with testing.open_server(authenticate=doorman) as server:
+        clients = [await slow_login(server, user) for user in ("Tibi", "TIBI")]
+        doorman.waits.set()
+        await settle()
+        for client in clients:
+            assert code(client) == 202
+        assert sorted(client.close_code or 0 for client in clients) == [0, 4009]
+        assert server.statistics.members == server.statistics.sessions == 1
+
+
+async def test_who_hangs_up_while_the_hook_decides(autojump_clock: MockClock) -> None:
+    doorman = Doorman(True)
+    doorman.waits = trio.Event()
+    async with testing.open_server(authenticate=doorman) as server:
+        client = await slow_login(server, "Tibi")
+        client.reset()
+        await settle()
+        doorman.waits.set()
+        await trio.sleep(15)
+        assert server.statistics.sessions == server.statistics.connections == 0
