@@ -180,7 +180,7 @@ async def test_what_cannot_be_said_is_the_callers_error_and_no_loss(
 
 
 async def test_a_stopped_server_is_a_lost_connection_with_its_code(autojump_clock: trio.testing.MockClock) -> None:
-    async with testing.open_server() as server, server.open_client("Tibi") as tibi:
+    async with testing.open_server() as server, server.open_client("Tibi", reconnect=False) as tibi:
         server.handle.cancel_scope.cancel()
         with pytest.raises(trio_vrchat.ConnectionLost) as lost:
             await next_event(tibi)

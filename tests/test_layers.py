@@ -58,15 +58,20 @@ OUTSIDE = {
     "_bench_command",
     "_blocking",
     "_client",
+    "_client_rooms",
+    "_conversation",
+    "_event_queue",
     "_events",
+    "_link",
     "_logging",
     "_memory_stream",
     "_open_client",
+    "_reconnecting",
     "_users_command",
     "bench",
     "testing",
 }
-KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_client", "_open_client"}
+KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_link"}
 
 
 def file_of(module: str) -> Path:

@@ -62,7 +62,7 @@ async def test_cancelling_its_scope_or_the_nursery_stops_it_cleanly() -> None:
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
                 handle: Handle = await nursery.start(trio_vrchat.serve, Config(host="127.0.0.1", port=0))
-                async with trio_vrchat.open_client(handle.urls[0], "Tibi", "") as client:
+                async with trio_vrchat.open_client(handle.urls[0], "Tibi", "", reconnect=False) as client:
                     (nursery.cancel_scope if whole else handle.cancel_scope).cancel()
                     if not whole:
                         with pytest.raises(trio_vrchat.ConnectionLost) as lost:

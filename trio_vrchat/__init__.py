@@ -25,11 +25,13 @@ from ._errors import TooMuch as TooMuch
 from ._errors import Unavailable as Unavailable
 from ._errors import UnknownCommand as UnknownCommand
 from ._errors import VrchatError as VrchatError
+from ._events import Disconnected as Disconnected
 from ._events import Event as Event
 from ._events import Joined as Joined
 from ._events import Left as Left
 from ._events import Missed as Missed
 from ._events import Moved as Moved
+from ._events import Reconnected as Reconnected
 from ._events import Refused as Refused
 from ._events import Said as Said
 from ._events import Transform as Transform

@@ -42,7 +42,11 @@ class Joined:
 
 @attrs.frozen
 class Left:
-    """`user` has left `room`."""
+    """`user` has left `room`.
+
+    Of those who left while this client was away nobody knows when: their `time` is that of its coming back, or that of
+    their next join.
+    """
 
     room: str
     user: str
@@ -85,4 +89,25 @@ class Missed:
     count: int
 
 
-Event = Joined | Left | Said | Moved | Refused | Missed
+@attrs.frozen
+class Disconnected:
+    """The connection was lost, with this close code (1006: it ended without one). The client is on its way back."""
+
+    code: int
+
+
+@attrs.frozen
+class Reconnected:
+    """The client is back in the rooms that are the keys of `complete`.
+
+    What follows for each room, in this order: a Left for whoever is gone and a Joined for whoever came, so that what
+    one knew of the members is right again; what was said meanwhile, as Said; and where everybody is, as Moved. True
+    says that this is everything that was said. False says that something may be missing: the history did not reach
+    back so far, or the server knew this client no more (it was restarted, or kept the place until the time for that
+    was over), so that it had to log in and join anew.
+    """
+
+    complete: dict[str, bool]
+
+
+Event = Joined | Left | Said | Moved | Refused | Missed | Disconnected | Reconnected

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
-import trio_websocket
 
 from ._background import open_background
 from ._client import Client
 from ._errors import CannotConnect
-
-# A batch of a thousand members with hands.
-_MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
-_HANDSHAKE_TIMEOUT_S = 10.0
-_CLOSE_TIMEOUT_S = 3.0
+from ._link import Dial, open_link
+from ._reconnecting import Connecting
 
 
 @asynccontextmanager
 async def open_client(
-    url: str, user: str, password: str, *, ssl_context: ssl.SSLContext | None = None
+    url: str, user: str, password: str, *, ssl_context: ssl.SSLContext | None = None, reconnect: bool = True
 ) -> AsyncIterator[Client]:
     """Connect to a server, log in, and be in its lobby.
 
@@ -33,85 +31,41 @@ async def open_client(
             async for event in client:
                 print(event)
 
-    Raises ValueError (no such URL), CannotConnect, AccessDenied or Conflict (the login was refused).
+    Where the connection is lost later, the client comes back by itself, into the rooms that it was in, and says so
+    with the events Disconnected and Reconnected. It raises ConnectionLost where it does not come back: with close code
+    4009 this user has come on another connection, or the reason says how the server refused the login. With
+    `reconnect=False` every lost connection is the end, and the server does not keep this user's place.
+
+    Raises ValueError (no such URL), CannotConnect, and the RequestError of a login that was refused: AccessDenied,
+    Conflict (the name is taken), BadRequest (it is no name), SlowDown.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"a URL begins with ws://host or wss://host, not {url!r}")
     host, port = parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    stream: trio.abc.Stream
-    try:
-        stream = await trio.open_tcp_stream(host, port)
-    except OSError as error:
-        raise CannotConnect(f"nobody answers at {url}: {error}") from error
-    if parts.scheme == "wss":
-        stream = trio.SSLStream(stream, ssl_context or ssl.create_default_context(), server_hostname=host)
-    async with client_on_stream(stream, parts.netloc.rpartition("@")[2], target, user, password) as client:
+    tls = (ssl_context or ssl.create_default_context()) if parts.scheme == "wss" else None
+
+    async def dial() -> trio.abc.Stream:
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise CannotConnect(f"nobody answers at {url}: {error}") from error
+        return trio.SSLStream(stream, tls, server_hostname=host) if tls else stream
+
+    # Nobody can guess when this client comes back.
+    dice = random.Random()
+    network_host = parts.netloc.rpartition("@")[2]
+    async with client_by_dialing(dial, network_host, target, user, password, reconnect=reconnect, dice=dice) as client:
         yield client
 
 
 @asynccontextmanager
-async def client_on_stream(
-    stream: trio.abc.Stream, host: str, target: str, user: str, password: str
+async def client_by_dialing(
+    dial: Dial, host: str, target: str, user: str, password: str, *, reconnect: bool, dice: random.Random
 ) -> AsyncIterator[Client]:
-    """`open_client` on a stream that is connected already; it is closed at the end."""
-    try:
-        async with open_background() as nursery:
-            websocket = await _handshake(nursery, stream, host, target)
-            client = Client(user, websocket)
-            nursery.start_soon(client.read, name=f"reader of {user}")
-            try:
-                await client.log_in(password)
-                yield client
-            finally:
-                # Where we are cancelled, so is the library's reader, and nobody would hear the server's answer.
-                with trio.move_on_after(_CLOSE_TIMEOUT_S):
-                    await websocket.aclose()
-    finally:
-        with trio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-            await trio.aclose_forcefully(stream)
-
-
-class _Reader:
-    """Stands where the library wants a nursery for its reader, which has no other way to say that it has ended."""
-
-    def __init__(self, nursery: trio.Nursery, handshake: trio.CancelScope) -> None:
-        self._nursery = nursery
-        self._handshake = handshake
-        self.how_it_ended = f"no answer within {_HANDSHAKE_TIMEOUT_S:g} s"
-
-    def start_soon(self, reader: Callable[[], Awaitable[None]]) -> None:
-        self._nursery.start_soon(self._run, reader, name="WebSocket reader")
-
-    async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await reader()
-            self.how_it_ended = "it hung up"
-        except trio_websocket.ConnectionRejected as rejection:
-            self.how_it_ended = f"it answered with HTTP status {rejection.status_code}"
-        except Exception as error:  # noqa: BLE001  (whatever the server sent to confuse the library)
-            self.how_it_ended = f"it answered with something else: {error}"
-        self._handshake.cancel()
-
-
-async def _handshake(
-    nursery: trio.Nursery, stream: trio.abc.Stream, host: str, target: str
-) -> trio_websocket.WebSocketConnection:
-    handshake = trio.move_on_after(_HANDSHAKE_TIMEOUT_S)
-    reader = _Reader(nursery, handshake)
-    with handshake:
-        if isinstance(stream, trio.SSLStream):
-            try:
-                await stream.do_handshake()
-            except trio.BrokenResourceError as error:
-                raise CannotConnect(f"no TLS with {host}: {error.__cause__ or error}") from error
-        return await trio_websocket.wrap_client_stream(
-            reader,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            stream,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-            host,
-            target,
-            max_message_size=_MESSAGE_LIMIT_BYTES,
-            receive_buffer_size=None,
-        )
-    raise CannotConnect(f"no WebSocket handshake with {host}: {reader.how_it_ended}")
+    """`open_client` over the streams that `dial` gives, one for each attempt; each is closed at its end."""
+    connecting = Connecting(user, password, partial(open_link, dial, host, target), reconnect=reconnect, dice=dice)
+    async with open_background() as nursery:
+        await nursery.start(connecting.run, name=f"connection of {user}")
+        yield Client(connecting.rooms, connecting.events, connecting.line)

@@ -26,6 +26,7 @@ import base64
 import contextlib
 import hashlib
 import itertools
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -38,10 +39,11 @@ import trio.testing
 from ._background import open_background
 from ._client import Client
 from ._config import Config
+from ._errors import CannotConnect
 from ._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from ._login import Authenticator
 from ._memory_stream import MemoryListener, Pipe, stream_pair
-from ._open_client import client_on_stream
+from ._open_client import client_by_dialing
 from ._server import Handle, run_server
 from ._statistics import Statistics
 
@@ -236,11 +238,23 @@ class MemoryServer:
         return client
 
     @asynccontextmanager
-    async def open_client(self, user: str, password: str = "secret") -> AsyncIterator[Client]:
-        """`trio_vrchat.open_client` on this server."""
-        client_end, server_end, _, _ = stream_pair(f"headset {next(self._numbers)}")
-        await self._listener.streams.send(server_end)
-        async with client_on_stream(client_end, "memory", "/", user, password) as client:
+    async def open_client(
+        self, user: str, password: str = "secret", *, reconnect: bool = True
+    ) -> AsyncIterator[Client]:
+        """`trio_vrchat.open_client` on this server. The pauses before it reconnects are the same in each run."""
+        number = next(self._numbers)
+
+        async def dial() -> trio.abc.Stream:
+            client_end, server_end, _, _ = stream_pair(f"headset {number}")
+            try:
+                await self._listener.streams.send(server_end)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise CannotConnect("the server has stopped") from None
+            return client_end
+
+        async with client_by_dialing(
+            dial, "memory", "/", user, password, reconnect=reconnect, dice=random.Random(number)
+        ) as client:
             yield client
 
 
