@@ -613,3 +613,65 @@ async def test_a_server_that_is_restarted_has_it_back(autojump_clock: trio.testi
                 assert isinstance(event, Said)
                 assert event.data == "back"
                 assert server.statistics.members == 2
+
+
+async def test_a_cut_connection_resumes_and_nobody_sees_it_leave(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network()
+    async with network.open_server() as server, network.open_client() as client:
+        await client.join("den")
+        anna = await server.login("Anna")
+        await take(client, 1)
+        anna.send({"room": "lobby", "data": "one"})
+        assert isinstance((await take(client, 1))[0], Said)
+        anna.texts()
+        network.cut()
+        assert await take(client, 1) == [Disconnected(1006)]
+        anna.send({"room": "lobby", "data": "two"})
+        bea = await server.login("Bea")
+        events = await take(client, 3)
+        assert events[0] == Reconnected({"lobby": True, "den": True})
+        assert [type(event) for event in events[1:]] == [Joined, Said]
+        bea.send({"room": "lobby", "data": "three"})
+        [event] = await take(client, 1)
+        assert isinstance(event, Said)
+        assert event.data == "three"
+        assert {entry["user"] for entry in anna.entries("lobby") if entry["type"] in ("join", "leave")} == {"Bea"}
+        assert await client.members("den") == ("Tibi",)
+
+
+async def test_after_the_grace_it_joins_its_rooms_anew(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network()
+    async with network.open_server() as server, network.open_client() as client:
+        anna = await server.login("Anna")
+        await client.join("den")
+        anna.send({"room": "lobby", "data": "one"})
+        await take(client, 2)
+        network.cut()
+        network.server = None
+        for _ in range(10):
+            await trio.sleep(10)
+            anna.texts()  # with the pongs to the server's pings
+        anna.send({"room": "lobby", "data": "two"})
+        await testing.settle()
+        network.server = server
+        events = await take(client, 3)
+        assert events[:2] == [Disconnected(1006), Reconnected({"lobby": False, "den": False})]
+        assert isinstance(events[2], Said)
+        assert (events[2].data, events[2].from_history) == ("two", True)
+        assert await client.members("den") == ("Tibi",)
+        assert await nothing_more(client)
+
+
+async def test_the_same_user_on_another_connection_takes_its_place(autojump_clock: trio.testing.MockClock) -> None:
+    network = Network()
+    async with network.open_server() as server, network.open_client() as client:
+        await client.join("den")
+        async with server.open_client("tibi") as other:
+            assert other.user == "Tibi"
+            await testing.settle()
+            assert await other.members("den") == ("Tibi",)
+            with pytest.raises(trio_vrchat.ConnectionLost) as lost:
+                await take(client, 1)
+            assert lost.value.code == 4009
+        async with server.open_client("tibi", reconnect=False) as third:
+            assert third.user == "tibi"
