@@ -210,6 +210,20 @@ async def test_a_bot_that_never_looks_at_its_events_stays_and_is_told(
         assert events[0].count + len(events) - 1 == lines + 1, "every line and the talker's join, seen or counted"
 
 
+async def test_large_lines_that_nobody_looks_at_are_bounded_in_bytes(autojump_clock: trio.testing.MockClock) -> None:
+    lines = 400
+    async with testing.open_server(Config.unlimited()) as server, server.open_client("bot") as bot:
+        talker = await server.login("talker")
+        for _ in range(lines):
+            talker.send({"room": "lobby", "data": "x" * 60_000})
+            await testing.settle()
+            talker.texts()
+        await bot.ping()
+        missed = await next_event(bot)
+        assert isinstance(missed, trio_vrchat.Missed)
+        assert lines + 1 - missed.count == pytest.approx(16 * 1024 * 1024 / 60_000, rel=0.01)
+
+
 async def test_an_exception_of_the_body_comes_out_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
     async with testing.open_server() as server:
         with pytest.raises(KeyError):
