@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import trio
+from trio.testing import MockClock
 
 from trio_vrchat import Config, testing
 from trio_vrchat.testing import settle
@@ -43,6 +44,24 @@ def test_two_runs_of_one_script_give_every_client_the_same_frames() -> None:
     assert all(len(texts) > 100 for texts in first)
     assert first == second
     assert headset(seed=8, minutes=20) != first
+
+
+async def test_a_client_with_a_small_buffer_holds_up_the_writes_to_it(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        client = await server.dial(buffer_bytes=100)
+        client.send_bytes(testing.upgrade_request())
+        await settle()
+        assert client.unread_bytes == 100
+        head = client.take_bytes(30)
+        assert len(head) == 30
+        assert client.unread_bytes == 70
+        await settle()
+        assert client.unread_bytes > 70, "the server goes on where there is room"
+        head += client.take_bytes()
+        await settle()
+        head += client.take_bytes()
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert head.endswith(b"\r\n\r\n")
 
 
 def test_an_hour_of_fifty_headsets() -> None:

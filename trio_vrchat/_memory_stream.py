@@ -111,9 +111,11 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
 
-def stream_pair(peer: str, address: tuple[str, int] | None = None) -> tuple[MemoryStream, MemoryStream, Pipe, Pipe]:
+def stream_pair(
+    peer: str, address: tuple[str, int] | None = None, *, down_bytes: int | None = None
+) -> tuple[MemoryStream, MemoryStream, Pipe, Pipe]:
     """The client's end, the server's end, and the pipes up and down. To the server the client is `peer`."""
-    up, down = Pipe(_PIPE_BYTES), Pipe(_PIPE_BYTES)
+    up, down = Pipe(_PIPE_BYTES), Pipe(_PIPE_BYTES if down_bytes is None else down_bytes)
     return MemoryStream(down, up, "server"), MemoryStream(up, down, peer, address), up, down
 
 

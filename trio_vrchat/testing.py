@@ -131,9 +131,9 @@ class RawClient:
         """What the server has written and nobody has taken."""
         return len(self._down.data)
 
-    def take_bytes(self) -> bytes:
-        """Everything that the server has written and that was not taken before."""
-        return self._down.take()
+    def take_bytes(self, max_bytes: int | None = None) -> bytes:
+        """What the server has written and was not taken before; at most so many bytes of it, for a slow reader."""
+        return self._down.take(max_bytes)
 
     def texts(self) -> list[str]:
         """The text messages that have come since they were last taken. Answers pings on the way."""
@@ -201,14 +201,16 @@ class MemoryServer:
         """The server's live figures."""
         return self.handle.statistics
 
-    async def dial(self, *, address: str | None = None) -> RawClient:
+    async def dial(self, *, address: str | None = None, buffer_bytes: int | None = None) -> RawClient:
         """Connect, and send nothing: not even the WebSocket handshake.
 
         `address` is the IP address that the server believes to be at the other end; without one it applies no limit by
-        address.
+        address. `buffer_bytes` is what the client's buffer holds (64 KiB unless said): while so much is not taken, the
+        server's writes wait.
         """
         number = next(self._numbers)
-        _, server_end, up, down = stream_pair(f"headset {number}", (address, number) if address else None)
+        source = (address, number) if address else None
+        _, server_end, up, down = stream_pair(f"headset {number}", source, down_bytes=buffer_bytes)
         await self._listener.streams.send(server_end)
         return RawClient(up, down)
 
