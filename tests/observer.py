@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
-
-from trio_vrchat.testing import RawClient
 
 TRANSFORM = "transform"
 
 
-@attrs.define
+class Client(Protocol):
+    """What an observer speaks through: a RawClient, or what a simulated network leaves of one."""
+
+    def send(self, message: dict[str, Any], /) -> None:
+        """Send one message."""
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The messages that have come since the last time."""
+        ...
+
+
+@attrs.define(eq=False)
 class SeenRoom:
-    """What one member has seen of a room since its join."""
+    """What one member has seen of a room since its join, or since it came back on another connection."""
 
     joined_at: float
+    # The time of the list: what is older is history.
+    shown_at: float
     members: set[str]
+    # The greatest time of an entry that is no transform: what a client says in `seen` when it resumes.
+    latest: float
     events: list[dict[str, Any]] = attrs.field(factory=list)
     transforms: dict[str, Any] = attrs.field(factory=dict)
     # The welcome's messages come in this order, and only once: list, history, transforms.
@@ -31,7 +44,7 @@ class Observer:
     """Reads what a user is sent and checks each message as it comes."""
 
     user: str
-    client: RawClient
+    client: Client
     rooms: dict[str, SeenRoom] = attrs.field(factory=dict)
     # Rooms in which this user's stay is over, as it saw them.
     past: list[tuple[str, SeenRoom]] = attrs.field(factory=list)
@@ -39,15 +52,29 @@ class Observer:
     # Where this user is once the server has handled what was sent, and stays that are over then.
     inside: set[str] = attrs.field(factory=lambda: {"lobby"})
     leaving: Counter[str] = attrs.field(factory=Counter)
+    # When the last login or resume was granted, and the rooms that are not yet shown since.
+    granted_at: float = 0.0
+    returning: set[str] = attrs.field(factory=set)
+
+    def come_back(self, client: Client, inside: set[str]) -> None:
+        """The session goes on over another connection: the rooms it is in are shown again, joins keep their times."""
+        self.client = client
+        self.returning, self.inside = set(inside), set(inside)
+        for room in set(self.rooms) - inside:
+            self.past.append((room, self.rooms.pop(room)))
 
     def send(self, room: str, kind: str, data: Any = "") -> None:
         """Send a room message."""
+        self.will(room, kind)
+        self.client.send({"room": room, "type": kind, "data": data})
+
+    def will(self, room: str, kind: str) -> None:
+        """A room message is about to be sent."""
         if kind == "join":
             self.inside.add(room)
         elif kind == "leave" and room in self.inside:
             self.inside.discard(room)
             self.leaving[room] += 1
-        self.client.send({"room": room, "type": kind, "data": data})
 
     def settled(self) -> None:
         """The server has handled everything: check what came; of a room that was left nothing may come any more."""
@@ -68,7 +95,10 @@ class Observer:
             if message["info"] == "user":
                 self._payload(message["room"], message["payload"])
             else:
-                self.answers.append(message["response"])
+                answer = message["response"]
+                if answer["code"] == 202:
+                    self.granted_at = answer["time"]
+                self.answers.append(answer)
 
     def _payload(self, name: str, payload: Sequence[dict[str, Any]]) -> None:
         assert payload, "a payload holds something"
@@ -87,14 +117,16 @@ class Observer:
                 room.transforms[entry["user"]] = entry["data"]
             return
         assert TRANSFORM not in kinds, "transforms are messages of their own"
-        if payload[0]["time"] < room.joined_at:
+        assert name not in self.returning, f"{self.user} sees {name} before its list on the new connection: {payload}"
+        if payload[0]["time"] < room.shown_at:
             assert room.history is None, "history comes once"
             assert not room.live, "history comes before everything later"
             times = [entry["time"] for entry in payload]
             assert times == sorted(set(times)), "oldest first"
-            assert times[-1] < room.joined_at
+            assert times[-1] < room.shown_at
             assert not kinds & {"join", "leave"}, "joins and leaves are not history"
             room.history = list(payload)
+            room.latest = max(room.latest, times[-1])
             return
         room.live = True
         for entry in payload:
@@ -107,18 +139,25 @@ class Observer:
         assert users == sorted(users, key=lambda user: (user.casefold(), user))
         assert len(users) == len(set(users))
         room = self.rooms.get(name)
-        if room is None or room.joined_at != own[0]["time"]:
-            if room is not None:
-                self._end_stay(name)
-            # Those who came after us but in the same moment are in our list: what follows is later than all of them.
-            latest = max(entry["time"] for entry in payload)
-            self.rooms[name] = SeenRoom(own[0]["time"], set(users), [{"time": latest}])
-        else:
-            assert set(users) == room.members, "a list shows who is there at its place in the order"
+        joined_at = own[0]["time"]
+        # Those who came after us but in the same moment are in our list: what follows is later than all of them.
+        latest = max(entry["time"] for entry in payload)
+        if room is not None and room.joined_at == joined_at:
+            if name not in self.returning:
+                assert set(users) == room.members, "a list shows who is there at its place in the order"
+                return
+            self.past.append((name, room))
+            latest = max(latest, room.latest)
+        elif room is not None:
+            self._end_stay(name)
+        self.returning.discard(name)
+        shown_at = max(joined_at, self.granted_at)
+        self.rooms[name] = SeenRoom(joined_at, shown_at, set(users), latest, [{"time": max(latest, shown_at)}])
 
     def _event(self, name: str, room: SeenRoom, entry: dict[str, Any]) -> None:
         assert entry["time"] > room.events[-1]["time"], "each event is later than the one before"
         room.events.append(entry)
+        room.latest = entry["time"]
         user = entry["user"]
         match entry["type"]:
             case "join":

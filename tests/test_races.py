@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -113,7 +114,7 @@ async def test_two_joins_at_once(autojump_clock: MockClock) -> None:
         check_agreement(found)
 
 
-DISCONNECTS: dict[str, Callable[[testing.RawClient], None]] = {
+DISCONNECTS: dict[str, Callable[[Any], None]] = {
     "close": lambda client: client.close(),
     "end": lambda client: client.end(),
     "reset": lambda client: client.reset(),
