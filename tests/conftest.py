@@ -15,6 +15,11 @@ settings.load_profile("default")
 NO_PYTHON_2 = "no Python 2.7"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--seeds N`: how many seeds of the simulation to run."""
+    parser.addoption("--seeds", type=int, default=3, help="seeds of the simulation to run (tests/simulation)")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where everything is installed, a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

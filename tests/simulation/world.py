@@ -1,0 +1,265 @@
+"""A server, the connections to it, and a step: bytes arrive, everything settles, everything is checked."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Any
+
+import attrs
+import trio
+
+from tests.observer import Observer
+from trio_vrchat import Config
+from trio_vrchat.testing import MemoryServer, settle
+
+from .crowd import Stranger
+from .model import LOBBY, Model
+from .network import Link, Transcript
+from .people import Person
+
+# Between two looks: less than what a ping may wait for its pong.
+_LOOK_S = 5.0
+# By when a connection must be freed that its client has left: a write's deadline, the leaves, the closing handshake.
+_FREED_S = 15.0
+_PASSWORD = "secret"
+
+
+@attrs.define(eq=False)
+class World:
+    """Everything that a seed makes."""
+
+    server: MemoryServer
+    config: Config
+    dice: Random
+    model: Model
+    # Whether the server keeps a session beyond its connection, and notices who has vanished.
+    sessions: bool
+    transcript: Transcript = attrs.field(factory=Transcript)
+    people: list[Person] = attrs.field(factory=list)
+    crowd: list[Stranger] = attrs.field(factory=list)
+    acts: deque[str] = attrs.field(factory=lambda: deque(maxlen=30))
+    act_count: int = 0
+    _links: list[Link] = attrs.field(factory=list)
+    # Connections that nobody uses any more, and when they must be gone.
+    _left: dict[Link, float] = attrs.field(factory=dict)
+    _link_count: int = 0
+
+    # Connecting
+
+    async def dial(self, *, buffer_bytes: int | None = None, paced: bool = True) -> Link:
+        """Connect, and send nothing."""
+        self._link_count += 1
+        link = Link(self._link_count, await self.server.dial(buffer_bytes=buffer_bytes), self.transcript, paced=paced)
+        self._links.append(link)
+        return link
+
+    async def connect(self, *, buffer_bytes: int | None = None, paced: bool = True) -> Link:
+        """Connect, with the handshake."""
+        link = await self.dial(buffer_bytes=buffer_bytes, paced=paced)
+        link.piece_bytes = self.dice.choice((0, 0, 0, 50))
+        link.open()
+        await self._hand_on(link)
+        link.piece_bytes = 0
+        assert link.upgraded, "the server did not answer the handshake"
+        return link
+
+    async def login(self, person: Person, *, buffer_bytes: int | None = None) -> str:
+        """Log in; whoever has a session takes it over."""
+        if self.model.alive(person.user) and not self.sessions:
+            return "has to wait for its name"
+        await self.pass_time(0.001)  # so that a history is older than the time of the login
+        link = await self.connect(buffer_bytes=buffer_bytes)
+        return await self._login(person, link)
+
+    async def _login(self, person: Person, link: Link) -> str:
+        options: dict[str, Any] = {"user": person.name, "pass": _PASSWORD}
+        if person.resumes and self.sessions:
+            options["resume"] = True
+        alive = self.model.alive(person.user)
+        await self._enter(person, link, {"system": "login", "options": options}, None)
+        return "takes its session over" if alive else "logs in"
+
+    async def resume(self, person: Person) -> str:
+        """Resume a session; where it is over, log in."""
+        await self.pass_time(0.001)
+        link = await self.connect()
+        observer, alive = person.observer, self.model.alive(person.user)
+        assert observer is not None
+        seen = {name: room.latest for name, room in observer.rooms.items()}
+        request = {"system": "resume", "options": {"session": person.token, "seen": seen}}
+        if not alive:
+            link.send(request)
+            await self._hand_on(link)
+            codes = [message["response"]["code"] for message in link.messages()]
+            assert codes == [403], f"{person.name} resumes a session that is over: {codes}"
+            return "cannot resume; " + await self._login(person, link)
+        await self._enter(person, link, request, seen)
+        return "resumes"
+
+    async def _enter(self, person: Person, link: Link, request: dict[str, Any], seen: dict[str, float] | None) -> None:
+        user, old = person.user, person.link
+        taken_over = old is not None and user.sound
+        if self.model.alive(user) and person.observer is not None:
+            person.observer.come_back(link, {log.room for log in self.model.rooms_of(user)})
+        else:
+            person.observer = Observer(person.name, link)
+            person.views.forget()
+        person.link, person.stands_until = link, 0.0
+        if old is not None:
+            self.leave(old)
+        person.observer.answers.clear()
+        link.send(request, lambda: self.model.logged_in(user, link, seen))
+        await self._hand_on(link)
+        (answer,) = person.observer.answers
+        assert answer["code"] == 202, f"{person.name} is refused: {answer}"
+        person.token = answer["detail"].get("session")
+        assert (person.token is not None) == (person.resumes and self.sessions)
+        if taken_over:
+            assert old is not None
+            assert old.close_code == 4009, f"{person.name}: the old connection ends with {old.close_code}"
+
+    def leave(self, link: Link) -> None:
+        """Nobody uses this connection any more: the server must free it."""
+        self._left[link] = trio.current_time() + _FREED_S
+
+    def closed(self, person: Person, link: Link) -> None:
+        """A close frame has reached the server."""
+        if person.link is link:
+            self.model.lost(person.user, session_stays=False)
+            person.link = None
+            self.leave(link)
+
+    # Steps
+
+    async def act(self, actor: Person | Stranger) -> None:
+        """One act, and what comes of it at once."""
+        self.act_count += 1
+        self.acts.append(f"{trio.current_time():10.3f} {actor.name} …")
+        what = await actor.act(self, self.dice)
+        self.acts[-1] = f"{trio.current_time():10.3f} {actor.name} {what}"
+        await self._step()
+
+    async def rush(self) -> None:
+        """Several people act at one instant: only the server knows the order, and all must see the same."""
+        await self.pass_time(0.01)
+        able = [person for person in self.people[1:] if person.user.sound and person.link is not None]
+        hurrying = [
+            person for person in able if person.link is not None and person.link.idle and not person.link.delay_s
+        ]
+        self.act_count += 1
+        self.acts.append(f"{trio.current_time():10.3f} {len(hurrying)} people act at once")
+        for person in hurrying:
+            person.user.hurries = True
+            person.hurry(self, self.dice)
+        for person in hurrying:
+            assert person.link is not None
+            pieces, person.link.piece_bytes = person.link.piece_bytes, 0
+            while await person.link.hand_on() is not None:
+                pass
+            person.link.piece_bytes = pieces
+        await self._observe()
+        for person in hurrying:
+            person.user.hurries = False
+        await self._step()
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and look now and then."""
+        end = trio.current_time() + seconds
+        while (now := trio.current_time()) < end:
+            await trio.sleep(min(_LOOK_S, end - now))
+            for person in self.people:
+                person.heal()
+            await self._step()
+
+    async def _step(self) -> None:
+        """Hand on whatever is due, one packet after the other."""
+        await self._observe()
+        for link in list(self._links):
+            await self._hand_on(link)
+
+    async def _hand_on(self, link: Link) -> None:
+        handed = False
+        while (visible := await link.hand_on()) is not None:
+            handed = True
+            if visible:
+                await self._observe()
+                handed = False
+        if handed:
+            await self._observe()
+
+    async def _observe(self) -> None:
+        """Let the server settle, take what came, and check all that must hold."""
+        await settle()
+        takers = self._links
+        while sum(link.take() for link in takers):  # (not `any`: all of them take)
+            await settle()
+            takers = [link for link in takers if not link.reads_bytes]
+        for person in self.people:
+            if person.observer is not None and person.link is not None:
+                person.observer.take()
+                limits = (self.config.history, self.config.history_limit_bytes)
+                person.views.look(person.observer, limits, caught_up=person.link.caught_up)
+        self._notice_ends()
+        self._check()
+
+    def _notice_ends(self) -> None:
+        now = trio.current_time()
+        for person in self.people:
+            link = person.link
+            if link is None or not (link.raw.ended or link.ended):
+                continue
+            sound = not person.user.tight and link.trusted
+            assert not sound, f"{person.name}: the server has ended a sound connection ({link.close_code})"
+            self.model.lost(person.user, session_stays=person.resumes and self.sessions)
+            person.link = None
+            self.leave(link)
+        for stranger in self.crowd:
+            stranger.notice_end(self)
+        for link, deadline in list(self._left.items()):
+            if link.raw.ended:
+                del self._left[link]
+            else:
+                assert now <= deadline, f"connection {link.number} is not freed"
+        self._links = [
+            link for link in self._links if not (link.raw.ended and (link.ended or link not in self._used()))
+        ]
+
+    def _used(self) -> set[Link]:
+        return {person.link for person in self.people if person.link is not None}
+
+    # What must hold
+
+    def _check(self) -> None:
+        model, statistics = self.model, self.server.statistics
+        model.pass_deadlines()
+        for person in self.people:
+            if person.user.sound and person.link is not None and person.link.caught_up:
+                assert person.observer is not None
+                model.check_sound(person.user)
+                person.views.check_caught_up(person.observer, model)
+        assert statistics.members == model.members(), f"{statistics.members} members, must be {model.describe()}"
+        rooms = len({LOBBY, *model.rooms})
+        assert statistics.rooms == rooms, f"{statistics.rooms} rooms are open, must be {sorted(model.rooms)}"
+        open_links = sum(not link.raw.ended for link in self._links)
+        assert statistics.connections <= open_links, f"{statistics.connections} connections, not {open_links}"
+
+    async def check_heads(self) -> None:
+        """After some ticks at rest, everybody who reads sees everybody where they are."""
+        for _ in range(3):
+            await trio.sleep(1.25 / self.config.fps)
+            await self._observe()
+        watched = self.people[0].observer
+        assert watched is not None
+        for person in self.people:
+            observer = person.observer
+            if observer is None or person.link is None or not person.link.caught_up:
+                continue
+            for log in self.model.rooms_of(person.user):
+                room = log.room
+                shown = observer.rooms[room].transforms
+                for name, number in self.model.heads[room].items():
+                    place = shown.get(name, {}).get("pos", {}).get("x")
+                    assert place == number, f"{person.name} sees {name} in {room} at {place}, not at {number}"
+                if room in watched.rooms:
+                    assert shown == watched.rooms[room].transforms, f"{person.name} sees others elsewhere in {room}"
