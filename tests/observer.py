@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -152,7 +153,9 @@ class Observer:
             self._end_stay(name)
         self.returning.discard(name)
         shown_at = max(joined_at, self.granted_at)
-        self.rooms[name] = SeenRoom(joined_at, shown_at, set(users), latest, [{"time": max(latest, shown_at)}])
+        # (What happens in the moment of the login, after it, can have the same time.)
+        begins = {"time": max(latest, math.nextafter(shown_at, 0))}
+        self.rooms[name] = SeenRoom(joined_at, shown_at, set(users), latest, [begins])
 
     def _event(self, name: str, room: SeenRoom, entry: dict[str, Any]) -> None:
         assert entry["time"] > room.events[-1]["time"], "each event is later than the one before"

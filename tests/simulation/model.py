@@ -36,7 +36,6 @@ class Start:
     join: Happened
     # What the client has said in `seen` of this room, where it resumed and said something.
     seen: float | None = None
-    returns: bool = False
 
 
 @attrs.define(eq=False)
@@ -114,7 +113,14 @@ class Model:
         for log in self.rooms_of(user):
             join = log.events[log.joined[user.name]]
             seen_here = None if seen is None else seen.get(log.room)
-            user.starts[log.room].append(Start(log, len(log.events), join, seen_here, returns=True))
+            user.starts[log.room].append(Start(log, len(log.events), join, seen_here))
+        if seen is None and LOBBY not in user.meant:
+            # Whoever logs in is in the lobby then.
+            user.meant.add(LOBBY)
+            if user.honest:
+                self._join(user, LOBBY)
+            else:
+                user.asked[LOBBY].append(("join", ""))
 
     def sent(self, user: User, room: str, kind: str, data: object = "") -> None:
         """A room message."""

@@ -6,6 +6,7 @@ they are observed, too, but the server may end their connections, so they stay i
 
 from __future__ import annotations
 
+import math
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -179,8 +180,9 @@ class Person:
         self.stands_until = trio.current_time() + dice.choice((1.0, 4.0, 12.0, 50.0))
         link.up_stands = dice.random() < 0.5
         link.down_stands = not link.up_stands or dice.random() < 0.7
-        if link.down_stands:
-            world.model.doubted(self.user)
+        # No pong gets through an uplink, either.
+        link.doubted_until = math.inf
+        world.model.doubted(self.user)
         return f"has a network that stands still until {self.stands_until:.1f} (up {link.up_stands})"
 
     def _may_fail(self, rooms: list[str]) -> bool:
@@ -192,7 +194,7 @@ class Person:
         link = self.link
         if link is not None and self.stands_until and trio.current_time() >= self.stands_until:
             self.stands_until = 0.0
-            if link.down_stands:
+            if link.doubted_until == math.inf:
                 link.doubted_until = trio.current_time() + _HEALED_S
             link.up_stands = link.down_stands = False
 

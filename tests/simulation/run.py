@@ -82,6 +82,7 @@ def _first_line_of(error: Exception) -> str:
 
 def _settings(dice: Random) -> Config:
     return Config(
+        seed=dice.getrandbits(32),
         fps=dice.choice((5, 20)),
         history=dice.choice((0, 3, 50)),
         history_limit_bytes=dice.choice((3000, 256 * 1024)),

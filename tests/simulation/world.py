@@ -99,12 +99,14 @@ class World:
 
     async def _enter(self, person: Person, link: Link, request: dict[str, Any], seen: dict[str, float] | None) -> None:
         user, old = person.user, person.link
-        taken_over = old is not None and user.sound
+        taken_over = old is not None and user.sound and not old.delay_s
         if self.model.alive(user) and person.observer is not None:
             person.observer.come_back(link, {log.room for log in self.model.rooms_of(user)})
         else:
             person.observer = Observer(person.name, link)
             person.views.forget()
+        if seen is None:
+            person.observer.will(LOBBY, "join")
         person.link, person.stands_until = link, 0.0
         if old is not None:
             self.leave(old)
