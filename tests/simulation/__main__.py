@@ -36,9 +36,11 @@ def main() -> int:
 
 def _one(seed: int) -> int:
     try:
-        simulate(seed)
-    except SimulationError:
+        report = simulate(seed)
+    except SimulationError as error:
+        _say(error)
         return 1
+    _say(f"{_summary([report])}; transcript {report.digest}")
     return 0
 
 
@@ -63,9 +65,16 @@ def _many(seeds: Iterator[int], seconds: float, workers: int) -> int:
                     reports.append(future.result())
                 except SimulationError as error:
                     failure = failure or error
+            _say(_summary(reports))
     if failure is not None:
+        _say(failure)
         return 1
     return 0
+
+
+def _say(what: object) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
 
 
 def _summary(reports: list[Report]) -> str:

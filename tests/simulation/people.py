@@ -206,14 +206,14 @@ class Person:
             link.close(lambda: world.closed(self, link))
             return "closes its connection"
         if how == "vanish":
-            if not world.sessions or not self._may_fail(rooms):
+            if not self._may_fail(rooms):
                 return "stays"
             link.cut = True
             world.model.doubted(user, trio.current_time() + _NOTICED_S + (world.model.grace_s if self.resumes else 0))
             return "vanishes"
         if how in ("take over", "resume"):
-            return await self._come(world, dice) if world.sessions else "stays"
-        world.model.lost(user, session_stays=self.resumes and world.sessions)
+            return await self._come(world, dice)
+        world.model.lost(user, session_stays=self.resumes)
         if how == "end":
             link.raw.end()
         else:

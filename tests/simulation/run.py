@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 
 import attrs
@@ -17,8 +18,6 @@ from .people import Person
 from .scheduler import seeded_scheduler
 from .world import World
 
-# Setting of the server, not of the present one: sessions that outlive their connections, and keepalive.
-SESSIONS = "resume_grace_s" in attrs.fields_dict(Config)
 # Longer than any deadline of the server and the grace after it.
 _ALL_IS_OVER_S = 90.0
 # Of what did not hold: a payload can be long.
@@ -51,21 +50,21 @@ async def _simulate(seed: int, virtual_s: float | None) -> Report:
     dice = Random(seed)
     config = _settings(dice)
     duration_s = virtual_s or dice.choice((600.0, 600.0, 1200.0, 3600.0))
-    async with testing.open_server(config) as server:
-        tasks = trio.lowlevel.current_statistics().tasks_living
-        grace_s = float(getattr(config, "resume_grace_s", 0.0))
-        world = World(server, config, dice, Model(grace_s), SESSIONS)
-        try:
+    acts: deque[str] = deque(maxlen=30)
+    try:
+        async with testing.open_server(config) as server:
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            world = World(server, config, dice, Model(config.resume_grace_s), acts)
             await _live(world, duration_s)
             await _end(world, tasks)
-        except Exception as error:
-            acts = "\n  ".join(world.acts)
-            raise SimulationError(
-                f"seed {seed}, after {trio.current_time():.3f} virtual seconds: {_first_line_of(error)}\n"
-                f"replay: python -m tests.simulation --seed {seed}\n"
-                f"last acts:\n  {acts}"
-            ) from error
-    _check_nothing_left(server, members=0, rooms=0)
+        _check_nothing_left(server, rooms=0)
+    except Exception as error:
+        last = "\n  ".join(acts)
+        raise SimulationError(
+            f"seed {seed}, after {trio.current_time():.3f} virtual seconds: {_what_failed(error)}\n"
+            f"replay: python -m tests.simulation --seed {seed}\n"
+            f"last acts:\n  {last}"
+        ) from error
     return Report(
         seed,
         trio.current_time(),
@@ -76,7 +75,7 @@ async def _simulate(seed: int, virtual_s: float | None) -> Report:
     )
 
 
-def _first_line_of(error: Exception) -> str:
+def _what_failed(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
 
 
@@ -127,7 +126,7 @@ async def _end(world: World, tasks: int) -> None:
     steward = world.people[0]
     for person in world.people[1:]:
         if person.link is not None:
-            world.model.lost(person.user, session_stays=person.resumes and world.sessions)
+            world.model.lost(person.user, session_stays=person.resumes)
             person.link.raw.reset()
             world.leave(person.link)
             person.link = None
@@ -143,7 +142,7 @@ async def _end(world: World, tasks: int) -> None:
     link.close(lambda: world.closed(steward, link))
     await world.pass_time(10)
     await _check_names_are_free(world)
-    _check_nothing_left(world.server, members=0, rooms=1)
+    _check_nothing_left(world.server, rooms=1)
     left = trio.lowlevel.current_statistics().tasks_living
     assert left == tasks, f"{left} tasks are left of {tasks}"
 
@@ -161,7 +160,7 @@ async def _check_names_are_free(world: World) -> None:
         assert client.ended
 
 
-def _check_nothing_left(server: MemoryServer, *, members: int, rooms: int) -> None:
+def _check_nothing_left(server: MemoryServer, *, rooms: int) -> None:
     statistics = server.statistics
-    left = (statistics.connections, statistics.members, statistics.rooms, getattr(statistics, "sessions", 0))
-    assert left == (0, members, rooms, 0), f"connections, members, rooms and sessions are left: {left}"
+    left = (statistics.connections, statistics.members, statistics.rooms, statistics.sessions)
+    assert left == (0, 0, rooms, 0), f"connections, members, rooms and sessions are left: {left}"

@@ -33,12 +33,11 @@ class World:
     config: Config
     dice: Random
     model: Model
-    # Whether the server keeps a session beyond its connection, and notices who has vanished.
-    sessions: bool
+    # The last of them, for a failure's message.
+    acts: deque[str]
     transcript: Transcript = attrs.field(factory=Transcript)
     people: list[Person] = attrs.field(factory=list)
     crowd: list[Stranger] = attrs.field(factory=list)
-    acts: deque[str] = attrs.field(factory=lambda: deque(maxlen=30))
     act_count: int = 0
     _links: list[Link] = attrs.field(factory=list)
     # Connections that nobody uses any more, and when they must be gone.
@@ -66,15 +65,13 @@ class World:
 
     async def login(self, person: Person, *, buffer_bytes: int | None = None) -> str:
         """Log in; whoever has a session takes it over."""
-        if self.model.alive(person.user) and not self.sessions:
-            return "has to wait for its name"
         await self.pass_time(0.001)  # so that a history is older than the time of the login
         link = await self.connect(buffer_bytes=buffer_bytes)
         return await self._login(person, link)
 
     async def _login(self, person: Person, link: Link) -> str:
         options: dict[str, Any] = {"user": person.name, "pass": _PASSWORD}
-        if person.resumes and self.sessions:
+        if person.resumes:
             options["resume"] = True
         alive = self.model.alive(person.user)
         await self._enter(person, link, {"system": "login", "options": options}, None)
@@ -116,7 +113,7 @@ class World:
         (answer,) = person.observer.answers
         assert answer["code"] == 202, f"{person.name} is refused: {answer}"
         person.token = answer["detail"].get("session")
-        assert (person.token is not None) == (person.resumes and self.sessions)
+        assert (person.token is not None) == person.resumes
         if taken_over:
             assert old is not None
             assert old.close_code == 4009, f"{person.name}: the old connection ends with {old.close_code}"
@@ -213,7 +210,7 @@ class World:
                 continue
             sound = not person.user.tight and link.trusted
             assert not sound, f"{person.name}: the server has ended a sound connection ({link.close_code})"
-            self.model.lost(person.user, session_stays=person.resumes and self.sessions)
+            self.model.lost(person.user, session_stays=person.resumes)
             person.link = None
             self.leave(link)
         for stranger in self.crowd:
