@@ -32,10 +32,12 @@ class Start:
     """Where a user's view of a room begins: at its join, or at its coming back on another connection."""
 
     log: Log
+    # In the log. Who comes back in a hurry begins there or later.
     position: int
     join: Happened
     # What the client has said in `seen` of this room, where it resumed and said something.
     seen: float | None = None
+    exact: bool = True
 
 
 @attrs.define(eq=False)
@@ -113,7 +115,8 @@ class Model:
         for log in self.rooms_of(user):
             join = log.events[log.joined[user.name]]
             seen_here = None if seen is None else seen.get(log.room)
-            user.starts[log.room].append(Start(log, len(log.events), join, seen_here))
+            start = Start(log, len(log.events), join, seen_here, exact=not user.hurries)
+            user.starts[log.room].append(start)
         if seen is None and LOBBY not in user.meant:
             # Whoever logs in is in the lobby then.
             user.meant.add(LOBBY)

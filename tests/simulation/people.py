@@ -41,6 +41,7 @@ class Person:
     observer: Observer | None = None
     views: Views = attrs.field(init=False)
     token: str | None = None
+    spent_token: str | None = None
     # Until when the network stands still.
     stands_until: float = 0.0
     number: int = 0
@@ -140,6 +141,11 @@ class Person:
                 world.model.sent(user, room, kind, data)
 
         link.send({"room": room, "type": kind, "data": content}, delivered)
+
+    def may_hurry(self) -> bool:
+        """Whether what it sends arrives at once."""
+        link = self.link
+        return link is not None and self.user.sound and link.idle and not link.delay_s
 
     def hurry(self, world: World, dice: Random) -> None:
         """Say, join or leave something where the steward sees in which order it comes."""

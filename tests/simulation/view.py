@@ -19,6 +19,7 @@ class _View:
     """One stay in one room, or the part of it that came over one connection."""
 
     start: Start
+    began: int
     position: int
     looked: int = 1  # events of the SeenRoom, which begin with one that stands for the list
     history_checked: bool = False
@@ -71,12 +72,16 @@ class Views:
         position, events, listed_at = start.position, start.log.events, seen.events[0]["time"]
         while position < len(events) and events[position].type == "join" and _time_of(events[position]) <= listed_at:
             position += 1
-        return _View(start, position)
+        if not start.exact:
+            # The first event that it sees says where: what is before it must be in the list and the history.
+            first = seen.events[1]["time"] if len(seen.events) > 1 else None
+            position = next((at for at in range(position, len(events)) if events[at].time == first), len(events))
+        return _View(start, position, position)
 
     def _check_history(self, view: _View, seen: SeenRoom, observer: Observer, limits: tuple[int, int]) -> None:
         start, name = view.start, self.user.name
         room = start.log.room
-        known = start.log.history(start.position)
+        known = start.log.history(view.began)
         wanted = [event for event in known if start.seen is None or event.time is None or event.time > start.seen]
         shown = seen.history or []
         expected = wanted[len(wanted) - len(shown) :] if shown else []

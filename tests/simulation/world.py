@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -11,12 +12,13 @@ import trio
 
 from tests.observer import Observer
 from trio_vrchat import Config
-from trio_vrchat.testing import MemoryServer, settle
+from trio_vrchat.testing import MemoryServer
 
 from .crowd import Stranger
 from .model import LOBBY, Model
 from .network import Link, Transcript
 from .people import Person
+from .scheduler import settle
 
 # Between two looks: less than what a ping may wait for its pong.
 _LOOK_S = 5.0
@@ -70,53 +72,77 @@ class World:
         return await self._login(person, link)
 
     async def _login(self, person: Person, link: Link) -> str:
-        options: dict[str, Any] = {"user": person.name, "pass": _PASSWORD}
-        if person.resumes:
-            options["resume"] = True
         alive = self.model.alive(person.user)
-        await self._enter(person, link, {"system": "login", "options": options}, None)
+        await self._enter(person, link, _login_request(person), None)
         return "takes its session over" if alive else "logs in"
+
+    def _request(self, person: Person) -> tuple[dict[str, Any], dict[str, float] | None]:
+        """What continues the session: a resume where that is possible, or a login."""
+        observer = person.observer
+        # In a hurry, where the history is short, so much may be said between the answer and the welcome that it has
+        # not all that was promised, and the server hangs up.
+        short = self.config.history < 50 or self.config.history_limit_bytes < 64 * 1024
+        if person.token is None or observer is None or (person.user.hurries and short):
+            return _login_request(person), None
+        seen = {name: room.latest for name, room in observer.rooms.items()}
+        return _resume_request(person.token, seen), seen
 
     async def resume(self, person: Person) -> str:
         """Resume a session; where it is over, log in."""
         await self.pass_time(0.001)
         link = await self.connect()
-        observer, alive = person.observer, self.model.alive(person.user)
-        assert observer is not None
-        seen = {name: room.latest for name, room in observer.rooms.items()}
-        request = {"system": "resume", "options": {"session": person.token, "seen": seen}}
-        if not alive:
-            link.send(request)
-            await self._hand_on(link)
-            codes = [message["response"]["code"] for message in link.messages()]
-            assert codes == [403], f"{person.name} resumes a session that is over: {codes}"
+        if person.spent_token is not None:
+            await self._check_refused(link, person.spent_token)
+        request, seen = self._request(person)
+        if not self.model.alive(person.user):
+            assert person.token is not None
+            await self._check_refused(link, person.token)
             return "cannot resume; " + await self._login(person, link)
         await self._enter(person, link, request, seen)
         return "resumes"
 
+    async def _check_refused(self, link: Link, token: str) -> None:
+        """A token that is spent, or whose session is over, resumes nothing."""
+        link.send(_resume_request(token, {}))
+        await self._hand_on(link)
+        codes = [message["response"]["code"] for message in link.messages()]
+        assert codes == [403], f"a resume with a token that is no longer good is answered with {codes}"
+
     async def _enter(self, person: Person, link: Link, request: dict[str, Any], seen: dict[str, float] | None) -> None:
+        check = self._begin_to_enter(person, link, request, seen)
+        await self._hand_on(link)
+        check()
+
+    def _begin_to_enter(
+        self, person: Person, link: Link, request: dict[str, Any], seen: dict[str, float] | None
+    ) -> Callable[[], None]:
+        """Send a login or a resume; returns what checks its answer."""
         user, old = person.user, person.link
-        taken_over = old is not None and user.sound and not old.delay_s
+        is_told = old is not None and user.sound and not old.delay_s
         if self.model.alive(user) and person.observer is not None:
-            person.observer.come_back(link, {log.room for log in self.model.rooms_of(user)})
+            observer = person.observer
+            observer.come_back(link, {log.room for log in self.model.rooms_of(user)})
         else:
-            person.observer = Observer(person.name, link)
+            observer = person.observer = Observer(person.name, link)
             person.views.forget()
         if seen is None:
-            person.observer.will(LOBBY, "join")
+            observer.will(LOBBY, "join")
         person.link, person.stands_until = link, 0.0
         if old is not None:
             self.leave(old)
-        person.observer.answers.clear()
+        observer.answers.clear()
         link.send(request, lambda: self.model.logged_in(user, link, seen))
-        await self._hand_on(link)
-        (answer,) = person.observer.answers
-        assert answer["code"] == 202, f"{person.name} is refused: {answer}"
-        person.token = answer["detail"].get("session")
-        assert (person.token is not None) == person.resumes
-        if taken_over:
-            assert old is not None
-            assert old.close_code == 4009, f"{person.name}: the old connection ends with {old.close_code}"
+
+        def check() -> None:
+            (answer,) = observer.answers
+            assert answer["code"] == 202, f"{person.name} is refused: {answer}"
+            person.spent_token, person.token = person.token, answer["detail"].get("session")
+            assert (person.token is not None) == person.resumes
+            if is_told:
+                assert old is not None
+                assert old.close_code == 4009, f"{person.name}: the old connection ends with {old.close_code}"
+
+        return check
 
     def leave(self, link: Link) -> None:
         """Nobody uses this connection any more: the server must free it."""
@@ -142,15 +168,23 @@ class World:
     async def rush(self) -> None:
         """Several people act at one instant: only the server knows the order, and all must see the same."""
         await self.pass_time(0.01)
-        able = [person for person in self.people[1:] if person.user.sound and person.link is not None]
-        hurrying = [
-            person for person in able if person.link is not None and person.link.idle and not person.link.delay_s
-        ]
+        hurrying = [person for person in self.people[1:] if person.may_hurry()]
+        self.dice.shuffle(hurrying)
         self.act_count += 1
-        self.acts.append(f"{trio.current_time():10.3f} {len(hurrying)} people act at once")
+        self.acts.append(f"{trio.current_time():10.3f} {', '.join(person.name for person in hurrying)} act at once")
+        coming = {
+            person: await self.connect()
+            for person in hurrying
+            if LOBBY in person.user.meant and self.dice.random() < 0.2
+        }
+        checks = []
         for person in hurrying:
             person.user.hurries = True
-            person.hurry(self, self.dice)
+            if person in coming:
+                request, seen = self._request(person)
+                checks.append(self._begin_to_enter(person, coming[person], request, seen))
+            else:
+                person.hurry(self, self.dice)
         for person in hurrying:
             assert person.link is not None
             pieces, person.link.piece_bytes = person.link.piece_bytes, 0
@@ -160,6 +194,8 @@ class World:
         await self._observe()
         for person in hurrying:
             person.user.hurries = False
+        for check in checks:
+            check()
         await self._step()
 
     async def pass_time(self, seconds: float) -> None:
@@ -262,3 +298,14 @@ class World:
                     assert place == number, f"{person.name} sees {name} in {room} at {place}, not at {number}"
                 if room in watched.rooms:
                     assert shown == watched.rooms[room].transforms, f"{person.name} sees others elsewhere in {room}"
+
+
+def _login_request(person: Person) -> dict[str, Any]:
+    options: dict[str, Any] = {"user": person.name, "pass": _PASSWORD}
+    if person.resumes:
+        options["resume"] = True
+    return {"system": "login", "options": options}
+
+
+def _resume_request(token: str, seen: dict[str, float]) -> dict[str, Any]:
+    return {"system": "resume", "options": {"session": token, "seen": seen}}
