@@ -24,6 +24,7 @@ import msgspec
 
 from ._errors import BadRequest, InvalidStructure
 from ._messages import LoginOptions, ResumeOptions, RoomMessage, SystemRequest, TransformData
+from ._names import name_key
 
 # Protocol, chapter 1.
 NESTING_LIMIT = 64
@@ -94,6 +95,8 @@ def read_login(options: dict[str, Any]) -> LoginOptions:
     """Raises BadRequest (400)."""
     login: LoginOptions = _converted(options, LoginOptions, "options: ")
     check_name(login["user"], USER_NAME_LIMIT, "user")
+    if not name_key(login["user"]):
+        raise BadRequest("nothing of that name of a user would be seen")
     return login
 
 

@@ -108,7 +108,7 @@ class Connection:
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
         self._requests = Requests(
-            peer, self, house, logged_in=self._logged_in, drained=self._drained, refused=self._stream.refused
+            peer, self, house, give_until=self._give_until, drained=self._drained, refused=self._stream.refused
         )
         self._handshake_by = handshake_by
         self._conversation = trio.CancelScope()
@@ -205,8 +205,8 @@ class Connection:
             return websocket
         return None
 
-    def _logged_in(self) -> None:
-        self._conversation.deadline = math.inf
+    def _give_until(self, deadline: float) -> None:
+        self._conversation.deadline = deadline
 
     def _may_connect(self) -> bool:
         # (The library has taken `Host` out of what it shows of the request.)

@@ -48,9 +48,9 @@ class Entrance:
         """Hand the room a transform."""
         self._room.move(member, time, data)
 
-    def has_all_for(self, member: Member, seen: float | None) -> bool:
-        """Whether, as it stands now, the room's history holds all that the member has not seen after `seen`."""
-        return self._room.presence.has_all_for(member, seen)
+    def hold_for(self, member: Member, seen: float | None) -> bool:
+        """Let the room hold what the member has not seen, until its Resume; says whether nothing is missing."""
+        return self._room.presence.hold_for(member, seen)
 
     async def leave(self, member: Member) -> None:
         """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""

@@ -33,6 +33,9 @@ from ._outbox import Outbox
 # A run is cut here, so that one message cannot outgrow an outbox.
 _RUN_LIMIT_BYTES = 64 * 1024
 _NO_DATA = b'""'
+# As much as waits for a client at most, unless set otherwise. It is held for a moment, until the room's task comes to
+# the Resume; after a connection that was lost in that moment, until the next.
+_HELD_LIMIT_BYTES = 1024 * 1024
 
 
 @attrs.define(eq=False)
@@ -109,13 +112,12 @@ class List:
 class Resume:
     """`member` is on another connection from here on, whose outbox this is.
 
-    It has seen everything up to the time `seen`; None: it does not say. `resumed` is told, before anything is offered,
-    whether the history holds all that the member has not seen since its join.
+    It is shown what was held for it, or else the history as on joining. `resumed` is told, before anything is offered,
+    whether that is all that there was to hold.
     """
 
     member: Member
     outbox: Outbox
-    seen: float | None
     resumed: Callable[[bool], object]
 
 
@@ -124,11 +126,15 @@ Event = Join | Leave | List | Say | Resume
 
 @attrs.frozen
 class Delivery:
-    """A frame that must reach these members; it carries `entries` entries."""
+    """A frame that must reach these members; it carries `entries` entries.
+
+    With an `outbox`, that is where it and all that follows goes: what came before it was for the one before.
+    """
 
     members: Sequence[Member]
     frame: bytes
     entries: int
+    outbox: Outbox | None = None
 
 
 class Batch:
@@ -152,6 +158,25 @@ class Batch:
             self._everything = (self._presence.frame(entries), len(entries)) if entries else None
             self._everything_known = True
         return self._everything
+
+
+class _Held:
+    """Entries that are held for a member; past a limit none."""
+
+    __slots__ = ("_bytes", "entries", "overflown")
+
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.overflown = False
+        self._bytes = 0
+
+    def add(self, entry: bytes) -> None:
+        self._bytes += len(entry)
+        self.overflown = self._bytes > _HELD_LIMIT_BYTES
+        if self.overflown:
+            self.entries.clear()
+        else:
+            self.entries.append(entry)
 
 
 class Presence:
@@ -178,6 +203,8 @@ class Presence:
         self._run: list[bytes] = []
         self._run_bytes = 0
         self._newcomers: dict[Member, None] = {}
+        # What members who are about to resume have not seen.
+        self._held: dict[Member, _Held] = {}
         self._deliveries: list[Delivery] = []
 
     def __len__(self) -> int:
@@ -263,6 +290,7 @@ class Presence:
         if self._newcomers or not member.outbox.closed:
             self._end_run()
         del self._members[member.name]
+        self._held.pop(member, None)
         self._everybody = None
         self._add(encode_entry(event.time or self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
 
@@ -281,12 +309,11 @@ class Presence:
             self._join(Join(member))
             return
         self._end_run()
-        event.resumed(self.has_all_for(member, event.seen))
-        member.outbox = event.outbox
+        held = self._held.pop(member, None)
+        event.resumed(held is None or not held.overflown)
         member.missed = False
-        self._deliveries.append(self._list_for((member,)))
-        history = [entry for time, entry in self._history if event.seen is None or time > event.seen]
-        self._welcome((member,), history)
+        self._deliveries.append(self._list_for((member,), event.outbox))
+        self._welcome((member,), [entry for _, entry in self._history] if held is None else held.entries)
 
     def _add(self, entry: bytes) -> None:
         self._run.append(entry)
@@ -316,9 +343,9 @@ class Presence:
             if entries:
                 self._deliveries.append(Delivery(members, self.frame(entries), len(entries)))
 
-    def _list_for(self, members: Sequence[Member]) -> Delivery:
+    def _list_for(self, members: Sequence[Member], outbox: Outbox | None = None) -> Delivery:
         ordered = sorted(self._members.values(), key=lambda member: member.sort_key)
-        return Delivery(members, self.frame(member.join_entry for member in ordered), len(ordered))
+        return Delivery(members, self.frame(member.join_entry for member in ordered), len(ordered), outbox)
 
     # History
 
@@ -328,14 +355,24 @@ class Presence:
         for time, entry in history:
             self._remember(time, entry)
 
-    def has_all_for(self, member: Member, seen: float | None) -> bool:
-        """Whether the history holds everything that was said since this member's join and after `seen`."""
+    def hold_for(self, member: Member, seen: float | None) -> bool:
+        """Hold for the member, until its Resume, what it has not seen after `seen` (None: it does not say).
+
+        Returns whether that is everything since its join: what is said from now on will not be missing. This may be
+        called at any time, by others than the room's task: it changes nothing that anybody is shown.
+        """
+        held = self._held[member] = _Held()
+        for time, entry in self._history:
+            if seen is None or time > seen:
+                held.add(entry)
         return max(seen or 0.0, member.joined_at) >= self._forgotten_until
 
     def _remember(self, time: float, entry: bytes) -> None:
         history = self._history
         history.append((time, entry))
         self._history_bytes += len(entry)
+        for held in self._held.values():
+            held.add(entry)
         while len(history) > self._history_limit or self._history_bytes > self._history_limit_bytes:
             self._forgotten_until, oldest = history.popleft()
             self._history_bytes -= len(oldest)

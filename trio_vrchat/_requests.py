@@ -11,6 +11,7 @@ Everything but a transform counts as an event, whatever becomes of it: a refusal
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -78,8 +79,8 @@ class House:
 class Requests:
     """What one client asks for, from its connection to its end.
 
-    `logged_in` is called once, when a user is; `drained` waits until little is left in the link's outbox; `refused` is
-    called for each message over a rate.
+    `give_until` is told until when the client has time to log in; `drained` waits until little is left in the link's
+    outbox; `refused` is called for each message over a rate.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Requests:
         link: Link,
         house: House,
         *,
-        logged_in: Callable[[], object],
+        give_until: Callable[[float], object],
         drained: Callable[[], Awaitable[None]],
         refused: Callable[[], object],
     ) -> None:
@@ -101,7 +102,7 @@ class Requests:
         self._directory = house.directory
         self._statistics = house.statistics
         self._clock = house.clock
-        self._logged_in = logged_in
+        self._give_until = give_until
         self._drained = drained
         self._refused = refused
         now = trio.current_time()
@@ -213,16 +214,18 @@ class Requests:
     async def _login(self, options: dict[str, Any]) -> None:
         asked = read_login(options)
         self._check_not_logged_in()
+        # However long others' passwords take that come before this one, the client has done its part.
+        self._give_until(trio.current_time() + self._house.config.login_timeout_s)
         granted = await self._house.login.log_in(asked, self._peer, self._link)
         # No checkpoint since the session was given to our link.
         self.session = session = granted.session
-        self._logged_in()
+        self._give_until(math.inf)
         self._statistics.logins += 1
         _log.info("%s: %s has logged in", self._peer, session.user, extra=self.who())
         self._answer(messages.ACCESS_GRANTED, self._session_detail() if granted.resumable else {})
         if granted.taken_over:
             self._statistics.takeovers += 1
-            await self._come_back({}, {})
+            await self._come_back()
         if LOBBY not in session.memberships:
             try:
                 await self._join(LOBBY)
@@ -238,16 +241,16 @@ class Requests:
             raise AccessDenied("no session has that token, or its time is over")
         self._house.sessions.take_over(session, self._link, resumable=True)
         self.session = session
-        self._logged_in()
+        self._give_until(math.inf)
         self._statistics.resumes += 1
         _log.info("%s: %s has resumed", self._peer, session.user, extra=self.who())
         seen = asked.get("seen", {})
         complete = {
-            room: membership.entrance.has_all_for(membership.member, seen.get(room))
+            room: membership.entrance.hold_for(membership.member, seen.get(room))
             for room, membership in session.memberships.items()
         }
         self._answer(messages.ACCESS_GRANTED, self._session_detail() | {"complete": complete})
-        await self._come_back(seen, complete)
+        await self._come_back()
 
     def _session_detail(self) -> dict[str, Any]:
         assert self.session is not None
@@ -257,24 +260,22 @@ class Requests:
             "user": self.session.user,
         }
 
-    async def _come_back(self, seen: dict[str, float], complete: dict[str, bool]) -> None:
+    async def _come_back(self) -> None:
         """Let the rooms of a session that was taken over or resumed send here, one after the other.
 
         Each welcome may be as large as a history: the next waits until the client has taken most of it.
         """
         assert self.session is not None
-        for room, membership in list(self.session.memberships.items()):
+        for membership in list(self.session.memberships.values()):
             reached = trio.Event()
 
-            def resumed(
-                all_there: bool, promised: bool = complete.get(room, False), reached: trio.Event = reached
-            ) -> None:
+            def resumed(all_there: bool, reached: trio.Event = reached) -> None:
                 reached.set()
-                if promised and not all_there:
-                    # So much was said since the answer that it cannot be kept; the client's next try is told.
+                if not all_there:
+                    # Of a room of which we said that nothing would be missing: the client's next try is told.
                     self._link.close(messages.TOO_SLOW, "too much was said meanwhile")
 
-            await membership.entrance.send(Resume(membership.member, self._outbox, seen.get(room), resumed))
+            await membership.entrance.send(Resume(membership.member, self._outbox, resumed))
             with trio.move_on_after(_WELCOME_TIMEOUT_S):
                 await reached.wait()
                 await self._drained()

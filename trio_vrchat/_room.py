@@ -195,6 +195,8 @@ class Room:
 
     async def _deliver(self, delivery: Delivery) -> None:
         for number, member in enumerate(delivery.members, 1):
+            if delivery.outbox is not None:
+                member.outbox = delivery.outbox
             member.outbox.offer(delivery.frame)
             if number % _OFFERS_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
