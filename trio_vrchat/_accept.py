@@ -4,9 +4,10 @@ trio's own `serve_listeners` accepts one connection in a pass of the loop and st
 it. Whoever connects and resets as fast as a machine can would so fill the kernel's queue and keep everybody else out.
 Here
 
-- what waits is accepted in one go, up to a number, and then the others have their turn;
+- what waits is accepted in one go, and what was reset meanwhile is dropped on the spot;
 - the limits are applied before there is a task;
-- a connection becomes one, with its buffers and its WebSocket, when its first byte is there.
+- a connection becomes one, with its buffers and its WebSocket, when its first byte is there;
+- who is in comes first: where the others' turn takes long, fewer are let in at the next.
 
 Listeners that are no sockets (streams in memory, somebody's own) are served as trio does it.
 """
@@ -19,6 +20,7 @@ import logging
 import os
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -28,8 +30,12 @@ from ._addresses import peer_at, peer_of
 from ._admission import Admission, Networks, Peer
 from ._socket_stream import SocketStream
 
-# Some tenths of a millisecond.
-_ACCEPTS_PER_TURN = 64
+# Connections that get a task in one turn, and those that are looked at: dropping one takes some 15 µs.
+_ADMISSIONS_PER_TURN = 64
+_ACCEPTS_PER_TURN = 256
+# How long everybody else's turn may take before fewer are let in: a fifth of a frame at 20 a second. What opening
+# connections takes of it is what changes with their number.
+_TURN_S = 0.01
 # As trio: when the process has no more descriptors or memory, somebody else must give some back first.
 _RETRY_S = 0.1
 _OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
@@ -89,27 +95,47 @@ class Acceptor:
 
     async def _accept(self, listening: socket.socket, context: ssl.SSLContext | None, tasks: trio.Nursery) -> None:
         listening.setblocking(False)
+        admissions = _ADMISSIONS_PER_TURN
         try:
             while True:
                 await trio.lowlevel.wait_readable(listening)
                 try:
-                    for _ in range(_ACCEPTS_PER_TURN):
-                        self._admit(*listening.accept(), context, tasks)
+                    self._accept_some(listening, admissions, context, tasks)
                 except BlockingIOError:
-                    continue
+                    pass  # all of them
                 except OSError as error:
                     if error.errno in _OUT_OF_SOMETHING:
                         self._say("cannot accept connections: %s; trying again", os.strerror(error.errno))
                         await trio.sleep(_RETRY_S)
                     # Anything else is one connection's that has ended in the queue.
+                started = time.perf_counter()
                 await trio.lowlevel.checkpoint()
+                if time.perf_counter() - started > _TURN_S:
+                    admissions = max(1, admissions // 2)
+                else:
+                    admissions = min(_ADMISSIONS_PER_TURN, admissions + 1)
         finally:
             trio.lowlevel.notify_closing(listening)
             listening.close()
 
+    def _accept_some(
+        self, listening: socket.socket, admissions: int, context: ssl.SSLContext | None, tasks: trio.Nursery
+    ) -> None:
+        """Accept until so many were let in. Raises BlockingIOError where no more wait."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            connection, address = listening.accept()
+            try:
+                connection.getpeername()
+            except OSError:
+                connection.close()  # it was reset while it waited
+                continue
+            admissions -= self._admit(connection, address, context, tasks)
+            if not admissions:
+                return
+
     def _admit(
         self, connection: socket.socket, address: object, context: ssl.SSLContext | None, tasks: trio.Nursery
-    ) -> None:
+    ) -> bool:
         """Give a connection its task, or refuse it. Does not wait."""
         peer = peer_at(address, self._networks)
         if why := self._admission.admit(peer):
@@ -119,16 +145,18 @@ class Acceptor:
                 if context is None:
                     connection.setblocking(False)
                     connection.send(_REFUSAL)
-            return
+            return False
         tasks.start_soon(self._begin, connection, peer, context, name=f"connection of {peer}")
+        return True
 
     async def _begin(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
         handshake_by = trio.current_time() + self._handshake_timeout_s
-        stream: trio.abc.Stream = SocketStream(connection)
         try:
+            connection.setblocking(False)
             if not await _has_first_byte(connection, handshake_by):
                 _log.debug("%s: gone without a word", peer, extra={"peer": peer.text})
                 return
+            stream: trio.abc.Stream = SocketStream(connection)
             if context is not None:
                 # A client that just closes its socket is how HTTPS ends.
                 stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
