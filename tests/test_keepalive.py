@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from trio_vrchat import Config, testing
 from trio_vrchat._frames import PONG
+from trio_vrchat._stream import GuardedStream
 from trio_vrchat.testing import RawClient, settle
 
 
@@ -102,3 +103,31 @@ async def test_many_at_different_times_and_some_that_go(autojump_clock: MockCloc
                 client.texts()
         assert all(client.close_code is None and client.pings >= 6 for client in honest)
         assert server.statistics.connections == len(honest)
+
+
+async def test_who_is_not_read_is_not_judged(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with testing.open_server() as server:
+        tibi = await server.login("Tibi")
+        await trio.sleep(20)
+        # The server is so far behind that it does not come to read.
+        behind = trio.Event()
+        receive = GuardedStream._receive
+
+        async def late(stream: GuardedStream, max_bytes: int) -> bytes:
+            await behind.wait()
+            return await receive(stream, max_bytes)
+
+        monkeypatch.setattr(GuardedStream, "_receive", late)
+        tibi.send({"system": "ping"})  # what wakes the reader that waits already
+        await settle()
+        tibi.texts()
+        assert tibi.pings == 1
+        await trio.sleep(25)
+        behind.set()
+        await settle()
+        tibi.texts()
+        assert tibi.close_code is None
+        await trio.sleep(15)
+        tibi.texts()
+        await trio.sleep(10)
+        assert server.statistics.members == 1

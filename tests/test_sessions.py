@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trio.testing import MockClock
 
 from trio_vrchat import Config, testing
 from trio_vrchat._frames import CLOSE
+from trio_vrchat._store import Store
 from trio_vrchat.testing import MemoryServer, RawClient, settle
 
 # In these tests the limits of rates are in nobody's way.
@@ -472,3 +474,98 @@ async def test_a_close_frame_in_answer_to_a_takeover_ends_nothing_else(autojump_
         await settle()
         assert old.ended
         assert kinds(await ask(new, said("lobby", "here")))[-1] == ("lobby", "msg")
+
+
+class HeldRoom:
+    """A store that commits when it is told to, so that the room's task waits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting: list[Callable[[bool], object]] = []
+        monkeypatch.setattr(Store, "append", lambda _store, _room, _entries, done: self.waiting.append(done))
+
+    async def go_on(self) -> None:
+        while self.waiting:
+            self.waiting.pop()(True)
+            await settle()
+
+
+async def test_two_resumes_that_wait_for_one_turn_of_a_room(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with testing.open_server(Config.unlimited(store=str(tmp_path / "a.db"))) as server:
+        anna = await server.login("anna")
+        tibi = await Resumable.login(server, "Tibi")
+        tibi.client.send(said("lobby", "one"))
+        await settle()
+        tibi.take()
+        held = HeldRoom(monkeypatch)
+        await ask(anna, said("lobby", "two"))
+        for _ in range(2):
+            tibi.client.reset()
+            await settle()
+            [answer] = await tibi.resume()
+            assert answer["response"]["detail"]["complete"] == {"lobby": True}
+        await held.go_on()
+        heard = [entry["data"] for message in tibi.take() for entry in message["payload"] if entry["type"] == "msg"]
+        assert heard == ["two"], "nothing twice"
+
+
+async def test_a_takeover_after_a_resume_that_got_no_further_is_shown_everything(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with testing.open_server(Config.unlimited(store=str(tmp_path / "a.db"))) as server:
+        anna = await server.login("anna")
+        tibi = await Resumable.login(server, "Tibi")
+        tibi.client.send(said("lobby", "one"))
+        await settle()
+        tibi.take()
+        held = HeldRoom(monkeypatch)
+        await ask(anna, said("lobby", "two"))
+        tibi.client.reset()
+        await settle()
+        await tibi.resume()
+        tibi.client.reset()
+        await settle()
+        new = await server.login("Tibi")
+        await held.go_on()
+        assert [entry["data"] for entry in new.entries("lobby") if entry["type"] == "msg"] == ["one", "two"]
+
+
+async def test_of_two_connections_the_newer_wins_whoever_is_slower_to_pass(autojump_clock: MockClock) -> None:
+    decisions: list[trio.Event] = []
+
+    async def slow_hook(_user: str, _password: str, _peer: str) -> bool:
+        decisions.append(trio.Event())
+        await decisions[-1].wait()
+        return True
+
+    async with testing.open_server(authenticate=slow_hook) as server:
+        clients = []
+        for _ in range(2):
+            client = await server.connect()
+            client.send({"system": "login", "options": {"user": "Tibi", "pass": ""}})
+            await settle()
+            clients.append(client)
+        old, new = clients
+        for decision in reversed(decisions):
+            decision.set()
+            await settle()
+        assert kinds(new.messages())[0] == ("system", "202")
+        assert new.close_code is None
+        assert kinds(old.messages()) == []
+        assert old.close_code == 4009
+        assert kinds(await ask(new, said("lobby", "here"))) == [("lobby", "msg")]
+
+
+async def test_logins_that_are_refused_win_no_time(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        await server.login("Tibi")
+        client = await server.connect()
+        for seconds in (8, 1.9):
+            await trio.sleep(seconds)
+            client.send({"system": "login", "options": {"user": "Tibi", "pass": "wrong"}})
+            await settle()
+            assert kinds(client.messages()) == [("error", "409")]
+        await trio.sleep(0.2)
+        client.texts()
+        assert client.close_code == 4001

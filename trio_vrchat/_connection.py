@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
+from collections.abc import Iterator
 
 import attrs
 import trio
@@ -49,6 +51,7 @@ class Connections:
     house: House
     keepalive: Keepalive
     all: set[Connection] = attrs.field(factory=set)
+    numbers: Iterator[int] = attrs.field(factory=itertools.count)
 
     def stop(self) -> None:
         """Say 1001 to everybody."""
@@ -87,6 +90,7 @@ class Connection:
         house = connections.house
         config = house.config
         self._connections = connections
+        self.number = next(connections.numbers)
         self._statistics = house.statistics
         self._config = config
         self.peer = peer
@@ -107,11 +111,16 @@ class Connection:
             on_frames=self._writer_waits.unpark_all,
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
+        self._conversation = trio.CancelScope()
         self._requests = Requests(
-            peer, self, house, give_until=self._give_until, drained=self._drained, refused=self._stream.refused
+            peer,
+            self,
+            house,
+            time_to_log_in=self._conversation,
+            drained=self._drained,
+            refused=self._stream.refused,
         )
         self._handshake_by = handshake_by
-        self._conversation = trio.CancelScope()
         self._websocket: trio_websocket.WebSocketConnection | None = None
         self._written_out = trio.Event()
         self._end_by = math.inf
@@ -155,6 +164,10 @@ class Connection:
     def ping(self) -> None:
         """Send a ping. Does not block."""
         self.outbox.offer(ping_frame())
+
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has looked at."""
+        return self._stream.has_unread()
 
     def no_pong(self) -> None:
         """The ping was not answered in time."""
@@ -204,9 +217,6 @@ class Connection:
             self._stream.begin_frames()
             return websocket
         return None
-
-    def _give_until(self, deadline: float) -> None:
-        self._conversation.deadline = deadline
 
     def _may_connect(self) -> bool:
         # (The library has taken `Host` out of what it shows of the request.)

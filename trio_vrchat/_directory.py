@@ -18,7 +18,7 @@ from ._clock import WallClock
 from ._config import Config
 from ._errors import InternalError, TooMuch
 from ._frame_clock import FrameClock
-from ._presence import Event, Leave, Member
+from ._presence import Event, Held, Leave, Member
 from ._room import HistoryStore, Room
 from ._statistics import Statistics
 
@@ -48,9 +48,13 @@ class Entrance:
         """Hand the room a transform."""
         self._room.move(member, time, data)
 
-    def hold_for(self, member: Member, seen: float | None) -> bool:
-        """Let the room hold what the member has not seen, until its Resume; says whether nothing is missing."""
+    def hold_for(self, member: Member, seen: float | None) -> Held:
+        """Let the room hold what the member has not seen, until `drop`."""
         return self._room.presence.hold_for(member, seen)
+
+    def drop(self, held: Held) -> None:
+        """Let the room hold it no longer."""
+        self._room.presence.drop(held)
 
     async def leave(self, member: Member) -> None:
         """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""

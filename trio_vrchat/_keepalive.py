@@ -20,6 +20,10 @@ class Pinged(Protocol):
     def ping(self) -> None:
         """Send a ping. Does not block."""
 
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has looked at."""
+        ...
+
     def no_pong(self) -> None:
         """The ping was not answered in time."""
 
@@ -30,9 +34,9 @@ class Keepalive:
     def __init__(self, interval_s: float, timeout_s: float) -> None:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        # When each is due to be pinged; and when each was.
+        # When each is due to be pinged; and when each was, and is to be judged.
         self._to_ping: dict[Pinged, float] = {}
-        self._pinged: dict[Pinged, float] = {}
+        self._pinged: dict[Pinged, tuple[float, float]] = {}
         self._changed = trio.lowlevel.ParkingLot()
 
     def add(self, connection: Pinged) -> None:
@@ -51,11 +55,11 @@ class Keepalive:
 
         One that nobody asked for answers a ping as well: it is a sign of life (RFC 6455, section 5.5.3).
         """
-        sent_at = self._pinged.pop(connection, None)
-        if sent_at is None:
+        ping = self._pinged.pop(connection, None)
+        if ping is None:
             return None
         self.add(connection)
-        return trio.current_time() - sent_at
+        return trio.current_time() - ping[0]
 
     async def run(self) -> None:
         """Ping until cancelled."""
@@ -64,20 +68,24 @@ class Keepalive:
                 await self._changed.park()
             now = trio.current_time()
             while self._pinged:
-                connection, sent_at = next(iter(self._pinged.items()))
-                if sent_at + self._timeout_s > now:
+                connection, (sent_at, due) = next(iter(self._pinged.items()))
+                if due > now:
                     break
                 del self._pinged[connection]
-                connection.no_pong()
+                if connection.has_unread():
+                    # The pong may be in it: a server that is far behind must not call everybody dead.
+                    self._pinged[connection] = sent_at, now + self._timeout_s
+                else:
+                    connection.no_pong()
             while self._to_ping:
                 connection, due = next(iter(self._to_ping.items()))
                 if due > now:
                     break
                 del self._to_ping[connection]
-                self._pinged[connection] = now
+                self._pinged[connection] = now, now + self._timeout_s
                 connection.ping()
 
     def _next_due(self) -> float:
         to_ping = next(iter(self._to_ping.values()), math.inf)
-        pinged = next(iter(self._pinged.values()), math.inf)
-        return min(to_ping, pinged + self._timeout_s)
+        _, judged = next(iter(self._pinged.values()), (0.0, math.inf))
+        return min(to_ping, judged)

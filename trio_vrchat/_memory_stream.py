@@ -79,6 +79,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._check_open()
         return data
 
+    def has_unread(self) -> bool:
+        """Whether something has come that was not read."""
+        return bool(self._incoming.data)
+
     def send_nowait(self, data: bytes | memoryview) -> int:
         """Write what fits; returns how many bytes that is. Raises BrokenResourceError after a reset."""
         self._check_open()

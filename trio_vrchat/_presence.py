@@ -34,7 +34,7 @@ from ._outbox import Outbox
 _RUN_LIMIT_BYTES = 64 * 1024
 _NO_DATA = b'""'
 # As much as waits for a client at most, unless set otherwise. It is held for a moment, until the room's task comes to
-# the Resume; after a connection that was lost in that moment, until the next.
+# the Resume.
 _HELD_LIMIT_BYTES = 1024 * 1024
 
 
@@ -78,6 +78,29 @@ class Member:
 _JOIN_JSON, _LEAVE_JSON, _TRANSFORM_JSON = encode(JOIN), encode(LEAVE), encode(TRANSFORM)
 
 
+class Held:
+    """Entries that are held for a member who is about to resume; past a limit none.
+
+    `complete` says whether, when it began, nothing was missing since the member's join.
+    """
+
+    __slots__ = ("_bytes", "complete", "entries", "overflown")
+
+    def __init__(self, *, complete: bool) -> None:
+        self.complete = complete
+        self.entries: list[bytes] = []
+        self.overflown = False
+        self._bytes = 0
+
+    def add(self, entry: bytes) -> None:
+        self._bytes += len(entry)
+        self.overflown = self._bytes > _HELD_LIMIT_BYTES
+        if self.overflown:
+            self.entries.clear()
+        else:
+            self.entries.append(entry)
+
+
 @attrs.define(eq=False)
 class Join:
     member: Member
@@ -112,12 +135,13 @@ class List:
 class Resume:
     """`member` is on another connection from here on, whose outbox this is.
 
-    It is shown what was held for it, or else the history as on joining. `resumed` is told, before anything is offered,
-    whether that is all that there was to hold.
+    It is shown what was `held` for it, or else the history as on joining. `resumed` is told, before anything is
+    offered, whether that is all that there was to hold.
     """
 
     member: Member
     outbox: Outbox
+    held: Held | None
     resumed: Callable[[bool], object]
 
 
@@ -160,25 +184,6 @@ class Batch:
         return self._everything
 
 
-class _Held:
-    """Entries that are held for a member; past a limit none."""
-
-    __slots__ = ("_bytes", "entries", "overflown")
-
-    def __init__(self) -> None:
-        self.entries: list[bytes] = []
-        self.overflown = False
-        self._bytes = 0
-
-    def add(self, entry: bytes) -> None:
-        self._bytes += len(entry)
-        self.overflown = self._bytes > _HELD_LIMIT_BYTES
-        if self.overflown:
-            self.entries.clear()
-        else:
-            self.entries.append(entry)
-
-
 class Presence:
     """The state of one room.
 
@@ -203,8 +208,8 @@ class Presence:
         self._run: list[bytes] = []
         self._run_bytes = 0
         self._newcomers: dict[Member, None] = {}
-        # What members who are about to resume have not seen.
-        self._held: dict[Member, _Held] = {}
+        # What is held for members who are about to resume; each is somebody's to `drop`.
+        self._held: dict[Held, None] = {}
         self._deliveries: list[Delivery] = []
 
     def __len__(self) -> int:
@@ -290,7 +295,6 @@ class Presence:
         if self._newcomers or not member.outbox.closed:
             self._end_run()
         del self._members[member.name]
-        self._held.pop(member, None)
         self._everybody = None
         self._add(encode_entry(event.time or self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
 
@@ -309,7 +313,7 @@ class Presence:
             self._join(Join(member))
             return
         self._end_run()
-        held = self._held.pop(member, None)
+        held = event.held
         event.resumed(held is None or not held.overflown)
         member.missed = False
         self._deliveries.append(self._list_for((member,), event.outbox))
@@ -355,23 +359,28 @@ class Presence:
         for time, entry in history:
             self._remember(time, entry)
 
-    def hold_for(self, member: Member, seen: float | None) -> bool:
-        """Hold for the member, until its Resume, what it has not seen after `seen` (None: it does not say).
+    def hold_for(self, member: Member, seen: float | None) -> Held:
+        """Hold for the member what it has not seen after `seen` (None: it does not say), until `drop`.
 
-        Returns whether that is everything since its join: what is said from now on will not be missing. This may be
-        called at any time, by others than the room's task: it changes nothing that anybody is shown.
+        Its Resume shows that. This and `drop` may be called at any time, by others than the room's task: they change
+        nothing that anybody is shown.
         """
-        held = self._held[member] = _Held()
+        held = Held(complete=max(seen or 0.0, member.joined_at) >= self._forgotten_until)
         for time, entry in self._history:
             if seen is None or time > seen:
                 held.add(entry)
-        return max(seen or 0.0, member.joined_at) >= self._forgotten_until
+        self._held[held] = None
+        return held
+
+    def drop(self, held: Held) -> None:
+        """Hold it no longer."""
+        self._held.pop(held, None)
 
     def _remember(self, time: float, entry: bytes) -> None:
         history = self._history
         history.append((time, entry))
         self._history_bytes += len(entry)
-        for held in self._held.values():
+        for held in self._held:
             held.add(entry)
         while len(history) > self._history_limit or self._history_bytes > self._history_limit_bytes:
             self._forgotten_until, oldest = history.popleft()

@@ -48,8 +48,8 @@ from ._errors import (
 from ._frames import text_frame
 from ._login import Login
 from ._messages import RoomMessage, SystemRequest
-from ._presence import List, Resume, Say
-from ._rate import Bucket
+from ._presence import Held, List, Resume, Say
+from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
 from ._session import Link, Membership, Session, Sessions
 from ._statistics import Statistics
 
@@ -79,7 +79,7 @@ class House:
 class Requests:
     """What one client asks for, from its connection to its end.
 
-    `give_until` is told until when the client has time to log in; `drained` waits until little is left in the link's
+    `time_to_log_in` has the deadline for that, none once it is done; `drained` waits until little is left in the link's
     outbox; `refused` is called for each message over a rate.
     """
 
@@ -89,7 +89,7 @@ class Requests:
         link: Link,
         house: House,
         *,
-        give_until: Callable[[float], object],
+        time_to_log_in: trio.CancelScope,
         drained: Callable[[], Awaitable[None]],
         refused: Callable[[], object],
     ) -> None:
@@ -102,7 +102,7 @@ class Requests:
         self._directory = house.directory
         self._statistics = house.statistics
         self._clock = house.clock
-        self._give_until = give_until
+        self._time_to_log_in = time_to_log_in
         self._drained = drained
         self._refused = refused
         now = trio.current_time()
@@ -157,7 +157,8 @@ class Requests:
         """Count a message; returns for how many seconds it is too much."""
         if self._bytes is None:
             return 0.0
-        return self._bytes.take(len(text) if text.isascii() else len(text.encode()), trio.current_time())
+        size = len(text) if text.isascii() else len(text.encode())
+        return self._bytes.take(max(size, MESSAGE_WEIGHT_BYTES), trio.current_time())
 
     def _count_event(self, over_s: float) -> None:
         """Raises SlowDown (429)."""
@@ -214,18 +215,24 @@ class Requests:
     async def _login(self, options: dict[str, Any]) -> None:
         asked = read_login(options)
         self._check_not_logged_in()
-        # However long others' passwords take that come before this one, the client has done its part.
-        self._give_until(trio.current_time() + self._house.config.login_timeout_s)
-        granted = await self._house.login.log_in(asked, self._peer, self._link)
+        # However long others' passwords take that come before this one, the client has done its part: what the server
+        # takes is not counted, up to the same time again.
+        asked_at, timeout_s = trio.current_time(), self._house.config.login_timeout_s
+        self._time_to_log_in.deadline += timeout_s
+        try:
+            granted = await self._house.login.log_in(asked, self._peer, self._link)
+        except Exception:
+            self._time_to_log_in.deadline += trio.current_time() - asked_at - timeout_s
+            raise
         # No checkpoint since the session was given to our link.
         self.session = session = granted.session
-        self._give_until(math.inf)
+        self._time_to_log_in.deadline = math.inf
         self._statistics.logins += 1
         _log.info("%s: %s has logged in", self._peer, session.user, extra=self.who())
         self._answer(messages.ACCESS_GRANTED, self._session_detail() if granted.resumable else {})
         if granted.taken_over:
             self._statistics.takeovers += 1
-            await self._come_back()
+            await self._come_back({})
         if LOBBY not in session.memberships:
             try:
                 await self._join(LOBBY)
@@ -241,16 +248,22 @@ class Requests:
             raise AccessDenied("no session has that token, or its time is over")
         self._house.sessions.take_over(session, self._link, resumable=True)
         self.session = session
-        self._give_until(math.inf)
+        self._time_to_log_in.deadline = math.inf
         self._statistics.resumes += 1
         _log.info("%s: %s has resumed", self._peer, session.user, extra=self.who())
         seen = asked.get("seen", {})
-        complete = {
+        held = {
             room: membership.entrance.hold_for(membership.member, seen.get(room))
             for room, membership in session.memberships.items()
         }
+        complete = {room: each.complete for room, each in held.items()}
         self._answer(messages.ACCESS_GRANTED, self._session_detail() | {"complete": complete})
-        await self._come_back()
+        entrances = {room: membership.entrance for room, membership in session.memberships.items()}
+        try:
+            await self._come_back(held)
+        finally:
+            for room, each in held.items():
+                entrances[room].drop(each)
 
     def _session_detail(self) -> dict[str, Any]:
         assert self.session is not None
@@ -260,13 +273,13 @@ class Requests:
             "user": self.session.user,
         }
 
-    async def _come_back(self) -> None:
+    async def _come_back(self, held: dict[str, Held]) -> None:
         """Let the rooms of a session that was taken over or resumed send here, one after the other.
 
         Each welcome may be as large as a history: the next waits until the client has taken most of it.
         """
         assert self.session is not None
-        for membership in list(self.session.memberships.values()):
+        for room, membership in list(self.session.memberships.items()):
             reached = trio.Event()
 
             def resumed(all_there: bool, reached: trio.Event = reached) -> None:
@@ -275,7 +288,7 @@ class Requests:
                     # Of a room of which we said that nothing would be missing: the client's next try is told.
                     self._link.close(messages.TOO_SLOW, "too much was said meanwhile")
 
-            await membership.entrance.send(Resume(membership.member, self._outbox, resumed))
+            await membership.entrance.send(Resume(membership.member, self._outbox, held.get(room), resumed))
             with trio.move_on_after(_WELCOME_TIMEOUT_S):
                 await reached.wait()
                 await self._drained()

@@ -41,6 +41,11 @@ class Link(Protocol):
     """The connection that speaks for a session, as far as the session knows it."""
 
     @property
+    def number(self) -> int:
+        """Greater than that of each connection before it."""
+        ...
+
+    @property
     def peer(self) -> Peer:
         """Who is at the other end."""
         ...
@@ -88,6 +93,8 @@ class Session:
     key: str
     verifier: Verifier | None
     link: Link | None
+    # Of the newest link that it has had.
+    link_number: int = attrs.field(init=False)
     # What resumes it; None where its client did not ask for that.
     token: str | None = None
     memberships: dict[str, Membership] = attrs.field(init=False, factory=dict)
@@ -95,6 +102,10 @@ class Session:
     round_trip_s: float | None = attrs.field(init=False, default=None)
     ending: bool = attrs.field(init=False, default=False)
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        assert self.link is not None
+        self.link_number = self.link.number
 
     def who(self) -> dict[str, str | None]:
         """User and peer, for a log line's `extra`."""
@@ -168,7 +179,14 @@ class Sessions:
         return None if session is None or session.ending else session
 
     def take_over(self, session: Session, link: Link, *, resumable: bool) -> None:
-        """Let `link` speak for the session from now on; the rooms MUST be told of it next."""
+        """Let `link` speak for the session from now on; the rooms MUST be told of it next.
+
+        Raises Conflict (409) where a newer one has spoken for it meanwhile: the newest wins, whoever is slower to pass.
+        """
+        if link.number < session.link_number:
+            link.close(TAKEN_OVER, "the same user came back on another connection")
+            raise Conflict("a newer connection of the same user was faster")
+        session.link_number = link.number
         before, session.link = session.link, link
         self._waiting.pop(session, None)
         self._renew_token(session, resumable)

@@ -44,6 +44,13 @@ class SocketStream(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise self._gone(error) from error
 
+    def has_unread(self) -> bool:
+        """Whether something has come that was not read."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of it. Raises BrokenResourceError."""
         await trio.lowlevel.checkpoint()

@@ -23,7 +23,7 @@ import trio
 
 from ._errors import FrameViolation
 from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame
-from ._rate import Bucket
+from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
 from ._statistics import Statistics
 
 # The end of an HTTP head as h11, beneath the library, reads it; and the length at which h11 gives up.
@@ -33,12 +33,10 @@ _READ_BYTES = 16 * 1024
 # Frames that the library is given at once: it handles them without a checkpoint, and thousands of tiny ones, of which
 # one read has room for, would hold everybody else up for 40 ms.
 _FRAMES_PER_READ = 64
-# What the pace counts for a frame beside its bytes, and for a message that was refused for a rate: a frame of no bytes
-# costs the server some 20 µs, a refusal some more. A client at its limits has a tenth of the pace left to spare.
-_FRAME_WEIGHT_BYTES = 512
+# What the pace counts for a message that was refused for a rate.
 _REFUSAL_WEIGHT_BYTES = 16 * 1024
-# The pace, in the limit on a client's bytes.
-_PACE = 4
+# The pace, in the limit on a client's bytes: who keeps to the limit is never read more slowly.
+_PACE = 2
 # Of what is written: little enough that a client on the worst of networks takes it within `write_timeout_s`.
 _PIECE_BYTES = 16 * 1024
 _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
@@ -76,6 +74,9 @@ class GuardedStream(trio.abc.Stream):
         self._turn = trio.StrictFIFOLock()
         # What writes without waiting, where the stream has it (TLS has not).
         self._send_nowait: Callable[[bytes], int] | None = getattr(stream, "send_nowait", None)
+        # (Beneath TLS what has come may be anything, but it is something.)
+        bottom = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._has_unread: Callable[[], bool] | None = getattr(bottom, "has_unread", None)
         self._rest = b""
         self._closed_by_library = False
         self.on_end: Callable[[], None] = lambda: None
@@ -150,7 +151,8 @@ class GuardedStream(trio.abc.Stream):
         if self._meter.pongs != pongs_before:
             self.on_pong()
         if self._pace is not None:
-            self._pace.owe(sound + (self._meter.frames - before) * _FRAME_WEIGHT_BYTES, trio.current_time())
+            weight = max(sound, (self._meter.frames - before) * MESSAGE_WEIGHT_BYTES)
+            self._pace.owe(weight, trio.current_time())
         if self.violation is None and not self._meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]
@@ -170,6 +172,10 @@ class GuardedStream(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     # For the connection
+
+    def has_unread(self) -> bool:
+        """Whether something has come that nobody has looked at."""
+        return bool(self._kept) or (self._has_unread is not None and self._has_unread())
 
     def begin_frames(self) -> None:
         """The handshake is done: what comes from here on is frames."""
