@@ -38,6 +38,8 @@ class SeenRoom:
     # The welcome's messages come in this order, and only once: list, history, transforms.
     history: list[dict[str, Any]] | None = None
     live: bool = False
+    # What came after the list of somebody who came back while others acted: history or not, until `sort` says so.
+    unsorted: list[dict[str, Any]] | None = None
 
 
 @attrs.define(eq=False)
@@ -56,10 +58,14 @@ class Observer:
     # When the last login or resume was granted, and the rooms that are not yet shown since.
     granted_at: float = 0.0
     returning: set[str] = attrs.field(factory=set)
+    crowded: bool = False
 
-    def come_back(self, client: Client, inside: set[str]) -> None:
-        """The session goes on over another connection: the rooms it is in are shown again, joins keep their times."""
-        self.client = client
+    def come_back(self, client: Client, inside: set[str], *, crowded: bool = False) -> None:
+        """The session goes on over another connection: the rooms it is in are shown again, joins keep their times.
+
+        `crowded`: others act in the same instant, so that times do not tell history from what came later.
+        """
+        self.client, self.crowded = client, crowded
         self.returning, self.inside = set(inside), set(inside)
         for room in set(self.rooms) - inside:
             self.past.append((room, self.rooms.pop(room)))
@@ -119,6 +125,9 @@ class Observer:
             return
         assert TRANSFORM not in kinds, "transforms are messages of their own"
         assert name not in self.returning, f"{self.user} sees {name} before its list on the new connection: {payload}"
+        if room.unsorted is not None:
+            room.unsorted += payload
+            return
         if payload[0]["time"] < room.shown_at:
             assert room.history is None, "history comes once"
             assert not room.live, "history comes before everything later"
@@ -133,6 +142,16 @@ class Observer:
         for entry in payload:
             self._event(name, room, entry)
 
+    def sort(self, name: str, history: int) -> None:
+        """So many of the unsorted entries are history."""
+        room = self.rooms[name]
+        entries, room.unsorted = room.unsorted or [], None
+        if history:
+            room.history = entries[:history]
+            room.latest = max(room.latest, entries[history - 1]["time"])
+        for entry in entries[history:]:
+            self._event(name, room, entry)
+
     def _list(self, name: str, payload: Sequence[dict[str, Any]], own: list[dict[str, Any]]) -> None:
         users = [entry["user"] for entry in payload]
         assert len(own) == 1
@@ -142,7 +161,7 @@ class Observer:
         room = self.rooms.get(name)
         joined_at = own[0]["time"]
         # Those who came after us but in the same moment are in our list: what follows is later than all of them.
-        latest = max(entry["time"] for entry in payload)
+        latest = latest_listed = max(entry["time"] for entry in payload)
         if room is not None and room.joined_at == joined_at:
             if name not in self.returning:
                 assert set(users) == room.members, "a list shows who is there at its place in the order"
@@ -151,11 +170,13 @@ class Observer:
             latest = max(latest, room.latest)
         elif room is not None:
             self._end_stay(name)
-        self.returning.discard(name)
         shown_at = max(joined_at, self.granted_at)
         # (What happens in the moment of the login, after it, can have the same time.)
-        begins = {"time": max(latest, math.nextafter(shown_at, 0))}
-        self.rooms[name] = SeenRoom(joined_at, shown_at, set(users), latest, [begins])
+        begins = [{"time": max(latest, math.nextafter(shown_at, 0))}]
+        seen = self.rooms[name] = SeenRoom(joined_at, shown_at, set(users), latest, begins)
+        if self.crowded and name in self.returning:
+            seen.unsorted, seen.events = [], [{"time": latest_listed}]
+        self.returning.discard(name)
 
     def _event(self, name: str, room: SeenRoom, entry: dict[str, Any]) -> None:
         assert entry["time"] > room.events[-1]["time"], "each event is later than the one before"

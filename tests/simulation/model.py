@@ -37,7 +37,6 @@ class Start:
     join: Happened
     # What the client has said in `seen` of this room, where it resumed and said something.
     seen: float | None = None
-    exact: bool = True
 
 
 @attrs.define(eq=False)
@@ -65,6 +64,11 @@ class User:
     def sound(self) -> bool:
         """Whether the server has no reason to end this user's connection, so that all it says happens."""
         return self.honest and not self.tight and self.link is not None and self.link.trusted and not self.link.lost
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it has seen everything that it must."""
+        return self.sound and self.link is not None and self.link.caught_up
 
 
 # The longest chat of a flooder that may be under way; what is older has been refused.
@@ -115,8 +119,7 @@ class Model:
         for log in self.rooms_of(user):
             join = log.events[log.joined[user.name]]
             seen_here = None if seen is None else seen.get(log.room)
-            start = Start(log, len(log.events), join, seen_here, exact=not user.hurries)
-            user.starts[log.room].append(start)
+            user.starts[log.room].append(Start(log, len(log.events), join, seen_here))
         if seen is None and LOBBY not in user.meant:
             # Whoever logs in is in the lobby then.
             user.meant.add(LOBBY)
@@ -236,7 +239,7 @@ class Model:
         for user in sorted(overdue, key=lambda user: user.gone_by or 0.0):
             user.gone_by = None
             for log in self.rooms_of(user):
-                seen_by = [name for name in log.members if self.users[name].sound and name != user.name]
+                seen_by = [name for name in log.members if self.users[name].sees_all and name != user.name]
                 assert not seen_by, f"{user.name} is a ghost in {log.room}: {seen_by[0]} saw no leave"
                 self._leave(log, user)
 

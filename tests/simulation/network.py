@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -128,6 +129,11 @@ class Link:
     def idle(self) -> bool:
         """Whether nothing is on its way to the server."""
         return not self._up
+
+    def next_arrival(self, after: float) -> float:
+        """When the next bytes arrive, at either end, that are still on their way; infinity where none are."""
+        dues = [packet.due for packet in self._up] + [due for due, _ in self._down]
+        return min((due for due in dues if due > after), default=math.inf)
 
     @property
     def trusted(self) -> bool:

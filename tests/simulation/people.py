@@ -98,10 +98,13 @@ class Person:
                 if walker.link is not None and not walker.link.lost and room in walker.user.meant:
                     walker.number += 1
                     walker.send(world, room, "transform", walker.number)
-            if dice.random() < 0.2 and self.link is not None:
-                # What waits for somebody at a tick makes them miss its batch.
-                self._say(world, dice, rooms)
             await world.pass_time(pause_s)
+        if self.may_hurry() and room in WATCHED:
+            # What waits for somebody at a tick makes them miss its batch.
+            for kind in ("msg", "transform"):
+                self.number += 1
+                self.send(world, room, kind, self.number if kind == "transform" else f"{self.number} {'x' * 500}")
+            await world.miss_a_tick(self)
         await world.check_heads()
         return f"walked {steps} steps in {room} with {len(walkers) - 1} others"
 
@@ -159,7 +162,7 @@ class Person:
                 self.send(world, room, "leave")
             else:
                 self.number += 1
-                self.send(world, room, "msg", f"{self.number} in a hurry")
+                self.send(world, room, "msg", f"{self.number} in a hurry {'x' * dice.choice(_LINE_LENGTHS)}")
 
     # What happens to the network
 

@@ -51,17 +51,21 @@ async def _simulate(seed: int, virtual_s: float | None) -> Report:
     config = _settings(dice)
     duration_s = virtual_s or dice.choice((600.0, 600.0, 1200.0, 3600.0))
     acts: deque[str] = deque(maxlen=30)
+    ended_at = 0.0
     try:
         async with testing.open_server(config) as server:
             tasks = trio.lowlevel.current_statistics().tasks_living
             world = World(server, config, dice, Model(config.resume_grace_s), acts)
-            await _live(world, duration_s)
-            await _end(world, tasks)
+            try:
+                await _live(world, duration_s)
+                await _end(world, tasks)
+            finally:
+                ended_at = trio.current_time()
         _check_nothing_left(server, rooms=0)
     except Exception as error:
         last = "\n  ".join(acts)
         raise SimulationError(
-            f"seed {seed}, after {trio.current_time():.3f} virtual seconds: {_what_failed(error)}\n"
+            f"seed {seed}, after {ended_at:.3f} virtual seconds: {_what_failed(error)}\n"
             f"replay: python -m tests.simulation --seed {seed}\n"
             f"last acts:\n  {last}"
         ) from error
@@ -76,6 +80,8 @@ async def _simulate(seed: int, virtual_s: float | None) -> Report:
 
 
 def _what_failed(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from tests.observer import Observer, SeenRoom
 
-from .log import Happened
+from .log import Entry, Happened
 from .model import Model, Start, User
 
 # A history's entries are measured as this test writes them; a number may be written a little differently.
@@ -46,7 +46,7 @@ class Views:
                 continue  # not shown yet on this connection
             view = self._views.get(seen)
             if view is None:
-                view = self._views[seen] = self._open(name, seen)
+                view = self._views[seen] = self._open(name, seen, observer, limits)
             log = view.start.log
             for entry in seen.events[view.looked :]:
                 log.see(view.position, entry, self.user.name)
@@ -62,7 +62,7 @@ class Views:
             self._views.pop(seen, None)
         self._past = len(observer.past)
 
-    def _open(self, name: str, seen: SeenRoom) -> _View:
+    def _open(self, name: str, seen: SeenRoom, observer: Observer, limits: tuple[int, int]) -> _View:
         starts = self.user.starts[name]
         assert starts, f"{self.user.name} is shown {name} and has not joined it"
         start = starts.popleft()
@@ -72,33 +72,43 @@ class Views:
         position, events, listed_at = start.position, start.log.events, seen.events[0]["time"]
         while position < len(events) and events[position].type == "join" and _time_of(events[position]) <= listed_at:
             position += 1
-        if not start.exact:
-            # The first event that it sees says where: what is before it must be in the list and the history.
-            first = seen.events[1]["time"] if len(seen.events) > 1 else None
-            position = next((at for at in range(position, len(events)) if events[at].time == first), len(events))
+        if seen.unsorted is not None:
+            position, history = self._place(start, seen, limits)
+            observer.sort(name, history)
         return _View(start, position, position)
 
+    def _place(self, start: Start, seen: SeenRoom, limits: tuple[int, int]) -> tuple[int, int]:
+        """Where in the order somebody came back who did so in a hurry, and how many entries were history.
+
+        There must be a place where everything fits: the list, the history before it, and all that came after it.
+        """
+        entries, events = seen.unsorted or [], start.log.events
+        for position in range(start.position, len(events) + 1):
+            count = len(entries) - (len(events) - position)
+            if count < 0 or events[position - 1].members != seen.members:
+                continue
+            wanted = _unseen(start, position)
+            if _all_equal(events[position:], entries[count:]) and not _history_error(wanted, entries[:count], limits):
+                return position, count
+        raise AssertionError(
+            f"{self.user.name} came back to {start.log.room}, and no place in its order fits {entries}"
+        )
+
     def _check_history(self, view: _View, seen: SeenRoom, observer: Observer, limits: tuple[int, int]) -> None:
-        start, name = view.start, self.user.name
-        room = start.log.room
-        known = start.log.history(view.began)
-        wanted = [event for event in known if start.seen is None or event.time is None or event.time > start.seen]
-        shown = seen.history or []
-        expected = wanted[len(wanted) - len(shown) :] if shown else []
-        assert len(expected) == len(shown), f"{name} is shown a history of {room} that is too long: {shown}"
-        for event, entry in zip(expected, shown, strict=True):
+        start, shown = view.start, seen.history or []
+        name, room = self.user.name, start.log.room
+        wanted = _unseen(start, view.began)
+        error = _history_error(wanted, shown, limits)
+        assert not error, f"{name} is shown a history of {room} that {error}"
+        for event, entry in zip(wanted[len(wanted) - len(shown) :], shown, strict=True):
             event.check(entry, name)
-        events_limit, bytes_limit = limits
-        assert len(shown) <= events_limit, f"{name} is shown {len(shown)} events of {room}"
-        size = sum(len(_encoded(event)) for event in expected)
-        assert size <= bytes_limit + _SLACK_BYTES, f"{name} is shown {size} bytes of {room}"
-        if len(shown) < min(len(wanted), events_limit):
-            size = sum(len(_encoded(event)) for event in wanted[-len(shown) - 1 :])
-            assert size > bytes_limit - _SLACK_BYTES, f"{name} is shown {len(shown)} of {len(wanted)} events of {room}"
         if start.seen is not None:
             granted = next(answer for answer in observer.answers if answer["code"] == 202)
             complete = granted["detail"]["complete"][room]
-            assert complete == (len(shown) == len(wanted)), f"{name} in {room}: complete is {complete}"
+            # Nobody is owed what was said before the join.
+            owed = start.log.events[start.log.events.index(start.join) :]
+            missing = [event.data for event in wanted[: len(wanted) - len(shown)] if event in owed]
+            assert complete == (not missing), f"{name} in {room}: complete is {complete}, missing is {missing}"
 
     def check_caught_up(self, observer: Observer, model: Model) -> None:
         """Whoever has seen everything that was sent must have seen everything that happened."""
@@ -111,6 +121,38 @@ class Views:
             assert view.start.log is log
             missing = [(event.user, event.type, event.data) for event in log.events[view.position :]]
             assert not missing, f"{name} has not seen in {log.room}: {missing}"
+
+
+def _unseen(start: Start, position: int) -> list[Happened]:
+    """What a history may hold that is shown here."""
+    known = start.log.history(position)
+    return [event for event in known if start.seen is None or _time_of(event) > start.seen]
+
+
+def _history_error(wanted: list[Happened], shown: list[Entry], limits: tuple[int, int]) -> str:
+    """What is wrong with a history: it must be the last events, as many as the limits allow."""
+    events_limit, bytes_limit = limits
+    if len(shown) > min(len(wanted), events_limit):
+        return f"has {len(shown)} events"
+    expected = wanted[len(wanted) - len(shown) :]
+    if not _all_equal(expected, shown):
+        return f"holds {shown}"
+    size = sum(len(_encoded(event)) for event in expected)
+    if size > bytes_limit + _SLACK_BYTES:
+        return f"has {size} bytes"
+    if len(shown) < min(len(wanted), events_limit):
+        more = size + len(_encoded(wanted[-len(shown) - 1]))
+        if more <= bytes_limit - _SLACK_BYTES:
+            return f"has {len(shown)} of {len(wanted)} events"
+    return ""
+
+
+def _all_equal(events: list[Happened], entries: list[Entry]) -> bool:
+    return len(events) == len(entries) and all(
+        (event.user, event.type, event.data) == (entry["user"], entry["type"], entry["data"])
+        and event.time in (None, entry["time"])
+        for event, entry in zip(events, entries, strict=True)
+    )
 
 
 def _time_of(event: Happened) -> float:

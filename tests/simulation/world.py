@@ -121,7 +121,8 @@ class World:
         is_told = old is not None and user.sound and not old.delay_s
         if self.model.alive(user) and person.observer is not None:
             observer = person.observer
-            observer.come_back(link, {log.room for log in self.model.rooms_of(user)})
+            inside = {log.room for log in self.model.rooms_of(user)}
+            observer.come_back(link, inside, crowded=user.hurries)
         else:
             observer = person.observer = Observer(person.name, link)
             person.views.forget()
@@ -198,11 +199,22 @@ class World:
             check()
         await self._step()
 
+    async def miss_a_tick(self, person: Person) -> None:
+        """What somebody sends arrives, and ticks pass before anybody reads."""
+        assert person.link is not None
+        person.user.hurries = True
+        while await person.link.hand_on() is not None:
+            pass
+        await trio.sleep(1.25 / self.config.fps)
+        await self._observe()
+        person.user.hurries = False
+        await self._step()
+
     async def pass_time(self, seconds: float) -> None:
         """Let time pass, and look now and then."""
         end = trio.current_time() + seconds
         while (now := trio.current_time()) < end:
-            await trio.sleep(min(_LOOK_S, end - now))
+            await trio.sleep_until(min(now + _LOOK_S, end, *(link.next_arrival(now) for link in self._links)))
             for person in self.people:
                 person.heal()
             await self._step()
@@ -269,7 +281,7 @@ class World:
         model, statistics = self.model, self.server.statistics
         model.pass_deadlines()
         for person in self.people:
-            if person.user.sound and person.link is not None and person.link.caught_up:
+            if person.user.sees_all:
                 assert person.observer is not None
                 model.check_sound(person.user)
                 person.views.check_caught_up(person.observer, model)
