@@ -55,7 +55,9 @@ class Views:
             view.looked = len(seen.events)
             members = log.events[view.position - 1].members
             assert seen.members == members, f"{self.user.name} sees {seen.members} in {name}, there are {members}"
-            if not view.history_checked and (seen.history is not None or seen.live or caught_up):
+            # (Of a view that ended with its connection the history may never have come.)
+            whole = caught_up and seen is observer.rooms.get(name)
+            if not view.history_checked and (seen.history is not None or seen.live or whole):
                 view.history_checked = True
                 self._check_history(view, seen, observer, limits)
         for _, seen in observer.past[self._past :]:
