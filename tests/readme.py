@@ -1,4 +1,4 @@
-"""What the README takes from the code, and its examples. `python -m tests.readme` writes the former anew."""
+"""What README and SECURITY take from the code, and the examples. `python -m tests.readme` writes the former anew."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 import attrs
 
 from trio_vrchat import Config
-from trio_vrchat.__main__ import help_texts
+from trio_vrchat.__main__ import group_of, help_texts
 from trio_vrchat._config import option_of
 
 README = Path(__file__).parent.parent / "README.md"
 _BEGIN, _END = "<!-- settings: written by python -m tests.readme -->\n", "<!-- end of settings -->"
+SECURITY = README.with_name("SECURITY.md")
+_LIMITS_BEGIN, _LIMITS_END = "<!-- limits: written by python -m tests.readme -->\n", "<!-- end of limits -->"
+_LIMITS_OF_THE_STORE = ("keep", "store_limit_bytes")
 _LOG = [
     (
         "--log-level",
@@ -57,6 +60,24 @@ def with_settings(text: str) -> str:
     return before + _BEGIN + settings_table() + _END + after
 
 
+def limits_table() -> str:
+    """Every setting that is a limit or a deadline, as Markdown."""
+    texts = help_texts()
+    lines = ["| setting | default | |", "|---|---|---|"]
+    for field in attrs.fields(Config):
+        option = option_of(field)
+        if option is not None and (group_of(option) in ("Limits", "Timeouts") or option in _LIMITS_OF_THE_STORE):
+            lines.append(f"| `--{option.replace('_', '-')}` | {_default(field.default)} | {texts[field.name]} |")
+    return "\n".join(lines) + "\n"
+
+
+def with_limits(text: str) -> str:
+    """SECURITY.md with its table of limits as the code has it."""
+    before, rest = text.split(_LIMITS_BEGIN)
+    _, after = rest.split(_LIMITS_END)
+    return before + _LIMITS_BEGIN + limits_table() + _LIMITS_END + after
+
+
 def example(name: str) -> str:
     """The code block that is marked with this name."""
     found = re.search(rf"<!-- run this: {name} -->\n```\w+\n(.*?)```", README.read_text(), re.DOTALL)
@@ -66,3 +87,4 @@ def example(name: str) -> str:
 
 if __name__ == "__main__":
     README.write_text(with_settings(README.read_text()))
+    SECURITY.write_text(with_limits(SECURITY.read_text()))

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 import trio_vrchat
-from tests.readme import README, example, with_settings
+from tests.readme import README, SECURITY, example, with_limits, with_settings
 from tests.test_real_clients import node_client
 from trio_vrchat import Config, Handle
 
@@ -50,6 +50,8 @@ async def run_until(command: Sequence[str], *expected: str) -> None:
 def test_the_settings_are_those_of_the_code() -> None:
     text = README.read_text()
     assert with_settings(text) == text, "run python -m tests.readme"
+    text = SECURITY.read_text()
+    assert with_limits(text) == text, "run python -m tests.readme"
 
 
 def test_the_two_commands_begin_with_an_environment_of_their_own() -> None:

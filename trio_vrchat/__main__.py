@@ -41,9 +41,9 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 
 _SERVER = Group.create_ordered("Server")
 _LOG = Group.create_ordered("Log")
-_ACCESS = Group.create_ordered("Access and storage")
-_LIMITS = Group.create_ordered("Limits")
-_TIMEOUTS = Group.create_ordered("Timeouts")
+_GROUPS = {"Server": _SERVER} | {
+    name: Group.create_ordered(name) for name in ("Access and storage", "Limits", "Timeouts")
+}
 _COMMANDS = Group.create_ordered("Commands")
 _OTHER = Group.create_ordered("Other")
 
@@ -98,7 +98,7 @@ def _server_options() -> list[inspect.Parameter]:
             annotation=Annotated[
                 hints[field.name],
                 Parameter(
-                    group=_group_of(option),
+                    group=_GROUPS[group_of(option)],
                     help=texts[field.name],
                     show_default=_show if field.default != () else False,
                     metavar=_METAVARS.get(option, "NUMBER"),
@@ -119,12 +119,13 @@ def _show(default: object) -> str:
     return ", ".join(default) if isinstance(default, tuple) else str(default)
 
 
-def _group_of(option: str) -> Group:
+def group_of(option: str) -> str:
+    """The heading under which `--help` has this option."""
     if option.endswith("_timeout_s") or option in ("drain", "keepalive_interval_s", "resume_grace_s"):
-        return _TIMEOUTS
+        return "Timeouts"
     if option in _ACCESS_OPTIONS:
-        return _ACCESS
-    return _LIMITS if any(part in option for part in ("_limit", "_per_", "_at_once", "exempt")) else _SERVER
+        return "Access and storage"
+    return "Limits" if any(part in option for part in ("_limit", "_per_", "_at_once", "exempt")) else "Server"
 
 
 def _converter(hint: object) -> Callable[[object, Sequence[Token]], object]:
