@@ -45,12 +45,11 @@ def test_a_bucket_holds_so_many_and_fills_again() -> None:
 
 def test_a_bucket_can_owe() -> None:
     bucket = Bucket(10, 5.0, now=0.0)
-    bucket.owe(10, 0.0)
-    assert bucket.debt_s(0.0) == 0.0
-    bucket.owe(10, 0.0)
-    assert bucket.debt_s(0.0) == 2.0
-    assert bucket.debt_s(1.5) == 0.5
-    assert bucket.debt_s(2.0) == 0.0
+    assert bucket.owe(10, 0.0) == 0.0
+    assert bucket.owe(10, 0.0) == 2.0
+    assert bucket.owe(0, 1.5) == 0.5
+    assert bucket.owe(5, 2.0) == 1.0
+    assert bucket.owe(0, 3.0) == 0.0
 
 
 # Events

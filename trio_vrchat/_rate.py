@@ -34,12 +34,8 @@ class Bucket:
         # What never fits is worth a full bucket.
         return (min(amount, self._at_once) - self._level) / self._per_s or 1 / self._per_s
 
-    def owe(self, amount: float, now: float) -> None:
-        """Take `amount`, whatever is there."""
+    def owe(self, amount: float, now: float) -> float:
+        """Take `amount`, whatever is there; returns for how many seconds there will be less than nothing in it."""
         self._fill(now)
         self._level -= amount
-
-    def debt_s(self, now: float) -> float:
-        """For how many seconds there will be less than nothing in it."""
-        self._fill(now)
-        return max(0.0, -self._level / self._per_s)
+        return -self._level / self._per_s if self._level < 0 else 0.0

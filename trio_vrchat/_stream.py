@@ -67,6 +67,7 @@ class GuardedStream(trio.abc.Stream):
         self._meter = FrameMeter(message_limit_bytes)
         pace = _PACE * bytes_per_s
         self._pace = Bucket(pace, pace, trio.current_time()) if pace else None
+        self._paused_until = 0.0
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
         self._kept = b""  # read, and not yet for the library
         self.request_head = b""
@@ -92,8 +93,7 @@ class GuardedStream(trio.abc.Stream):
 
     def refused(self) -> None:
         """A message was refused for its rate."""
-        if self._pace is not None:
-            self._pace.owe(_REFUSAL_WEIGHT_BYTES, trio.current_time())
+        self._count(_REFUSAL_WEIGHT_BYTES)
 
     # For the library
 
@@ -108,8 +108,9 @@ class GuardedStream(trio.abc.Stream):
             # The library reads on before it has answered the handshake, and forgets what it reads there until more
             # comes. So frames that came right behind the head are kept until the handshake is done.
             await self._accepted.wait()
-        if self._pace is not None and (debt_s := self._pace.debt_s(trio.current_time())):
-            await trio.sleep(debt_s)
+        if self._paused_until:
+            await trio.sleep_until(self._paused_until)
+            self._paused_until = 0.0
         data, self._kept = self._kept, b""
         if data:
             await trio.lowlevel.checkpoint()
@@ -150,12 +151,16 @@ class GuardedStream(trio.abc.Stream):
         sound = self._meter.feed(data, _FRAMES_PER_READ)
         if self._meter.pongs != pongs_before:
             self.on_pong()
-        if self._pace is not None:
-            weight = max(sound, (self._meter.frames - before) * MESSAGE_WEIGHT_BYTES)
-            self._pace.owe(weight, trio.current_time())
+        self._count(max(sound, (self._meter.frames - before) * MESSAGE_WEIGHT_BYTES))
         if self.violation is None and not self._meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]
+
+    def _count(self, weight: int) -> None:
+        if self._pace is not None:
+            now = trio.current_time()
+            if debt_s := self._pace.owe(weight, now):
+                self._paused_until = now + debt_s
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write one or several whole frames."""
