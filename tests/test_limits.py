@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from trio_vrchat import Config, testing
 from trio_vrchat._admission import Admission, LoginFailures, Networks, Peer
 from trio_vrchat._errors import SlowDown
 from trio_vrchat._rate import Bucket
+from trio_vrchat._store import Store
 from trio_vrchat.testing import RawClient, settle
 
 PING = {"system": "ping"}
@@ -229,6 +231,46 @@ async def test_rooms_in_total(autojump_clock: MockClock) -> None:
             }
         ]
         assert server.statistics.rooms == 3
+
+
+async def test_rooms_of_one_name_that_are_still_closing_are_rooms(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_arguments: object) -> None:
+        await trio.sleep_forever()
+
+    config = Config.unlimited(store=str(tmp_path / "chat.db"), rooms_limit=10)
+    async with testing.open_server(config) as server:
+        monkeypatch.setattr(Store, "load", hang)
+        tibi = await server.login("Tibi")
+        tibi.texts()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for _ in range(50):
+            for kind in ("join", "leave"):
+                tibi.send({"room": "den", "type": kind, "data": ""})
+        await settle()
+        assert set(codes(tibi)) == {413, 401}
+        assert trio.lowlevel.current_statistics().tasks_living == tasks + 9
+
+
+async def test_what_nobody_has_handled_is_at_most_twice_the_largest_message(autojump_clock: MockClock) -> None:
+    async def busy(*_arguments: str) -> bool:
+        await trio.sleep_forever()
+        return True
+
+    for size in (10, 1000, 30_000, 65_000):
+        async with testing.open_server(Config.unlimited(login_timeout_s=60), authenticate=busy) as server:
+            client = await server.connect()
+            client.send({"system": "login", "options": {"user": "Tibi", "pass": ""}})
+            await settle()
+            sent = 0
+            while sent < 500_000:
+                client.send(say("x" * size))
+                sent += size
+            waiting = len(client._up.data)
+            for _ in range(20):
+                await trio.sleep(1)
+            assert waiting - len(client._up.data) <= 2 * 64 * 1024
 
 
 # By address

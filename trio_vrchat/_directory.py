@@ -97,8 +97,11 @@ class Directory:
         self._statistics = statistics
         self._nursery = rooms
         self._open: dict[str, _Open] = {}
-        # Rooms that are closed and whose tasks still empty their channels. Each task takes its own out.
+        # Rooms that are closed and whose tasks still empty their channels: of each name the last. Each task takes its
+        # own out.
         self._closing: dict[str, Room] = {}
+        # Rooms that have a task: those open, and of one name any number that are closing.
+        self._running = 0
         self._lobby = self.enter(LOBBY)
 
     def enter(self, name: str) -> Entrance:
@@ -111,12 +114,13 @@ class Directory:
         if entry is None:
             limit = self._config.rooms_limit
             # What is still closing counts: opening and leaving in a loop would make any number of those.
-            if limit and len(self._open) + len(self._closing) >= limit:
+            if limit and self._running >= limit:
                 raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
             room = Room(name, self._config, self.clock, self._frame_clock, self._statistics, self._store, predecessor)
             entry = self._open[name] = _Open(room)
             self._statistics.rooms += 1
+            self._running += 1
             self._nursery.start_soon(self._run, room, name=f"room {name!r}")
         entry.entrances += 1
         return Entrance(entry.room, lambda: self._leave(name))
@@ -133,6 +137,7 @@ class Directory:
 
     async def _run(self, room: Room) -> None:
         await room.run()
+        self._running -= 1
         if self._closing.get(room.name) is room:
             del self._closing[room.name]
 
