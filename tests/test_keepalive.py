@@ -131,3 +131,19 @@ async def test_who_is_not_read_is_not_judged(autojump_clock: MockClock, monkeypa
         tibi.texts()
         await trio.sleep(10)
         assert server.statistics.members == 1
+
+
+async def test_a_pong_after_the_end_of_a_session_leaves_no_figure_behind(autojump_clock: MockClock) -> None:
+    async with testing.open_server(Config.unlimited(outbox_limit_frames=4)) as server:
+        anna, tibi = await server.login("anna"), await server.login("Tibi")
+        await trio.sleep(21)  # the ping is out
+        anna.texts()
+        for _ in range(10):
+            anna.send({"room": "lobby", "data": "x" * 60_000})
+            await settle()
+            anna.texts()
+        assert (server.statistics.sessions, server.statistics.connections) == (1, 2), "Tibi's is still being closed"
+        tibi.send_frame(PONG, b"")
+        await trio.sleep(5)
+        assert server.statistics.connections == 1
+        assert set(server.statistics.round_trips_s) == {"anna"}

@@ -176,7 +176,10 @@ class Connection:
     def _take_pong(self) -> None:
         round_trip_s = self._connections.keepalive.pong(self)
         session = self._requests.session
-        if round_trip_s is not None and session is not None and session.link is self:
+        if round_trip_s is None or session is None:
+            return
+        # Until the closing handshake is over this may come after the session's end, which has forgotten its figures.
+        if session.link is self and not session.ending:
             self._statistics.round_trips_s[session.user] = round_trip_s
 
     # The conversation
