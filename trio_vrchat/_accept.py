@@ -22,6 +22,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -44,6 +45,9 @@ _LOG_S = 10.0
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 _log = logging.getLogger("trio_vrchat.server")
+
+# Starts the task of a connection that was let in. Does not wait.
+_Start = Callable[[socket.socket, Peer], None]
 
 
 class Serve(Protocol):
@@ -80,27 +84,29 @@ class Acceptor:
     ) -> None:
         """Accept until cancelled, with the connections' tasks in `tasks`; then the listeners are closed.
 
-        With a `context`, what sockets accept speaks TLS.
+        So are connections of which nothing has come yet: a stop does not wait for them. With a `context`, what sockets
+        accept speaks TLS.
         """
         others: list[trio.abc.Listener[trio.abc.Stream]] = []
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 if isinstance(listener, trio.SocketListener):
                     listening = socket.socket(fileno=listener.socket.detach())
-                    nursery.start_soon(self._accept, listening, context, tasks, name="accepting")
+                    start = partial(self._start, nursery, context, tasks)
+                    nursery.start_soon(self._accept, listening, context, start, name="accepting")
                 else:
                     others.append(listener)
             if others:
                 await trio.serve_listeners(self._serve_other, others, handler_nursery=tasks)
 
-    async def _accept(self, listening: socket.socket, context: ssl.SSLContext | None, tasks: trio.Nursery) -> None:
+    async def _accept(self, listening: socket.socket, context: ssl.SSLContext | None, start: _Start) -> None:
         listening.setblocking(False)
         admissions = _ADMISSIONS_PER_TURN
         try:
             while True:
                 await trio.lowlevel.wait_readable(listening)
                 try:
-                    self._accept_some(listening, admissions, context, tasks)
+                    self._accept_some(listening, admissions, context, start)
                 except BlockingIOError:
                     pass  # all of them
                 except OSError as error:
@@ -119,7 +125,7 @@ class Acceptor:
             listening.close()
 
     def _accept_some(
-        self, listening: socket.socket, admissions: int, context: ssl.SSLContext | None, tasks: trio.Nursery
+        self, listening: socket.socket, admissions: int, context: ssl.SSLContext | None, start: _Start
     ) -> None:
         """Accept until so many were let in. Raises BlockingIOError where no more wait."""
         for _ in range(_ACCEPTS_PER_TURN):
@@ -129,13 +135,11 @@ class Acceptor:
             except OSError:
                 connection.close()  # it was reset while it waited
                 continue
-            admissions -= self._admit(connection, address, context, tasks)
+            admissions -= self._admit(connection, address, context, start)
             if not admissions:
                 return
 
-    def _admit(
-        self, connection: socket.socket, address: object, context: ssl.SSLContext | None, tasks: trio.Nursery
-    ) -> bool:
+    def _admit(self, connection: socket.socket, address: object, context: ssl.SSLContext | None, start: _Start) -> bool:
         """Give a connection its task, or refuse it. Does not wait."""
         peer = peer_at(address, self._networks)
         if why := self._admission.admit(peer):
@@ -146,16 +150,42 @@ class Acceptor:
                     connection.setblocking(False)
                     connection.send(_REFUSAL)
             return False
-        tasks.start_soon(self._begin, connection, peer, context, name=f"connection of {peer}")
+        start(connection, peer)
         return True
 
-    async def _begin(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None) -> None:
+    def _start(
+        self,
+        silent: trio.Nursery,
+        context: ssl.SSLContext | None,
+        tasks: trio.Nursery,
+        connection: socket.socket,
+        peer: Peer,
+    ) -> None:
+        silent.start_soon(self._begin, connection, peer, context, tasks, name=f"first byte of {peer}")
+
+    async def _begin(
+        self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None, tasks: trio.Nursery
+    ) -> None:
+        """Wait for a connection's first byte, and give it its task then."""
         handshake_by = trio.current_time() + self._handshake_timeout_s
+        has_begun = False
         try:
             connection.setblocking(False)
-            if not await _has_first_byte(connection, handshake_by):
-                _log.debug("%s: gone without a word", peer, extra={"peer": peer.text})
-                return
+            has_begun = await _has_first_byte(connection, handshake_by)
+        finally:
+            if not has_begun:
+                connection.close()
+                self._admission.release(peer)
+        # No checkpoint before the task that closes and releases has it.
+        if has_begun:
+            tasks.start_soon(self._serve_socket, connection, peer, context, handshake_by, name=f"connection of {peer}")
+        else:
+            _log.debug("%s: gone without a word", peer, extra={"peer": peer.text})
+
+    async def _serve_socket(
+        self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None, handshake_by: float
+    ) -> None:
+        try:
             stream: trio.abc.Stream = SocketStream(connection)
             if context is not None:
                 # A client that just closes its socket is how HTTPS ends.

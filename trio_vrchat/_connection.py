@@ -52,9 +52,11 @@ class Connections:
     keepalive: Keepalive
     all: set[Connection] = attrs.field(factory=set)
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
+    stopped: bool = attrs.field(init=False, default=False)
 
     def stop(self) -> None:
         """Say 1001 to everybody."""
+        self.stopped = True
         for connection in self.all:
             connection.close(GOING_AWAY, "the server stops")
 
@@ -137,6 +139,8 @@ class Connection:
     async def run(self) -> None:
         """Serve the client until its connection has ended. Raises what the library's reader raises, in a group."""
         self._connections.all.add(self)
+        if self._connections.stopped:  # it was let in at that moment
+            self.close(GOING_AWAY, "the server stops")
         try:
             async with trio.open_nursery() as writing:
                 try:
