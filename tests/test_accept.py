@@ -56,7 +56,7 @@ class Accepting:
 
 @asynccontextmanager
 async def accepting(config: Config | None = None, *, before: int = 0) -> AsyncIterator[Accepting]:
-    """Accept; of the connections that waited before that, `before` were reset. Each that is let in is served nothing."""
+    """Accept; `before` connections were made and reset before that. Whoever is let in is told nothing."""
     config = config or Config(handshake_timeout_s=3600)
     [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
     port = listener.socket.getsockname()[1]
