@@ -191,6 +191,27 @@ async def test_a_room_opens_though_its_history_cannot_be_read(
         assert "opens without its history" in caplog.text
 
 
+async def test_a_stop_while_the_store_hangs_and_a_ping_is_out(
+    autojump_clock: MockClock, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with testing.open_server(Config(store=path, drain_s=5)) as server:
+        store = SlowStore(monkeypatch)
+        tibi, anna = await server.login("Tibi", resume=True), await server.login("anna")
+        for client in (tibi, anna):
+            client.texts()
+        tibi.send(say("never stored"))
+        await trio.sleep(21)
+        assert len(store.waiting) == 1
+        anna.reset()
+        stopped = trio.current_time()
+        server.handle.cancel_scope.cancel()
+    assert trio.current_time() - stopped <= 5
+    assert tibi.ended
+    assert heard(tibi) == [], "nothing is acknowledged that was not stored"
+    assert tibi.close_code == 1001
+    assert stored(path) == []
+
+
 # After a restart
 
 

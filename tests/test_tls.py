@@ -161,7 +161,7 @@ WRONG = [
 @pytest.mark.parametrize(("cert", "key", "why"), WRONG)
 async def test_files_that_cannot_be_used(files: Files, cert: str, key: str, why: str) -> None:
     config = Config(host=LOOPBACK, port=0, tls_cert=getattr(files, cert), tls_key=getattr(files, key))
-    with pytest.raises(ConfigError, match=why) as caught:
+    with trio.fail_after(DEADLINE_S), pytest.raises(ConfigError, match=why) as caught:
         await trio_vrchat.serve(config)
     assert "\n" not in str(caught.value)
 
@@ -217,7 +217,7 @@ async def test_plain_text_on_the_network_is_a_warning(
 
 
 def test_no_secret_is_in_any_log(tmp_path: Path) -> None:
-    secret = "hunter-two"  # noqa: S105  (no password of anybody's)
+    secret = "hunter-two"
     account = tmp_path / "chat.db"
     with started(*LOCAL, "--log-level", "3", "--store", str(account), "--login-failures-per-account", "0") as program:
         url = program.url()
