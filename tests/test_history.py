@@ -342,6 +342,19 @@ def test_a_full_disk_is_500_to_the_sender_and_the_room_goes_on(small_disk: Path)
     assert {"before", "after"} <= set(stored(str(path)))
 
 
+def test_two_servers_on_one_store_are_one_too_many(path: str) -> None:
+    with started(*LOCAL, "--store", path) as first:
+        first.url()
+        with started(*LOCAL, "--store", path) as second:
+            status, lines = second.end()
+        assert status == 2
+        assert len(lines) == 1
+        assert "is in use by another server" in lines[0]
+        first.kill()
+    with started(*LOCAL, "--store", path) as third:
+        third.url()
+
+
 def test_a_store_that_cannot_be_used_is_one_line_and_status_2(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.db"
     foreign.write_bytes(b"this is no database" * 100)

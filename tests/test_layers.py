@@ -27,6 +27,7 @@ PLAIN = (
     "_codec",
     "_outbox",
     "_presence",
+    "_file_lock",
     "_database",
     "_account_book",
 )

@@ -122,6 +122,16 @@ async def test_what_a_hook_raises_is_500_and_in_the_log(
         assert codes == [403, 403, 403, 429], "it was no failure of the user's"
 
 
+@pytest.mark.parametrize("row", [5, ["Tibi", "hash"], object()], ids=["number", "list", "object"])
+async def test_a_hook_that_returns_something_else_lets_nobody_in(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture, row: object
+) -> None:
+    async with testing.open_server(authenticate=Doorman(row)) as server:  # type: ignore[arg-type]
+        assert code(await server.login("Tibi")) == 403
+        assert type(row).__name__ in caplog.text
+        assert "hash" not in caplog.text
+
+
 async def slow_login(server: MemoryServer, user: str) -> RawClient:
     client = await server.connect()
     client.send({"system": "login", "options": {"user": user, "pass": ""}})

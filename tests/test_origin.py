@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from trio.testing import MockClock
 
@@ -63,6 +65,7 @@ def test_several_origins_or_hosts_are_nobodys() -> None:
 
 
 async def test_a_foreign_page_is_answered_with_403(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trio_vrchat")
     async with testing.open_server() as server:
         client = await server.dial()
         client.send_bytes(upgrade_request(headers="Origin: https://evil.example\r\n"))

@@ -21,6 +21,7 @@ from ._errors import ListenError as ListenError
 from ._errors import NotInRoom as NotInRoom
 from ._errors import RequestError as RequestError
 from ._errors import SlowDown as SlowDown
+from ._errors import StoreError as StoreError
 from ._errors import TooMuch as TooMuch
 from ._errors import Unavailable as Unavailable
 from ._errors import UnknownCommand as UnknownCommand

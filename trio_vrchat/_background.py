@@ -15,11 +15,11 @@ async def open_background() -> AsyncIterator[trio.Nursery]:
     An exception of the body comes out as it is: that there is a nursery is nobody's business. What the tasks raise
     comes out in a group, as everywhere in trio.
     """
-    body_error: Exception | None = None
+    body_error: Exception | KeyboardInterrupt | None = None
     async with trio.open_nursery() as nursery:
         try:
             yield nursery
-        except Exception as error:  # noqa: BLE001  (raised again below, outside the nursery)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  (raised again below, outside the nursery)
             body_error = error
         nursery.cancel_scope.cancel()
     if body_error is not None:

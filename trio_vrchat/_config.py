@@ -264,7 +264,7 @@ class Config:
             raise ConfigError("auth is accounts, so there must be a store (--store FILE) to keep them in")
         if (self.tls_cert is None) != (self.tls_key is None):
             given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
-            raise ConfigError(f"{given} is given without {missing}: TLS needs both")
+            raise ConfigError(f"{given} is given without {missing}: TLS needs both (--tls-cert and --tls-key)")
 
     @classmethod
     def unlimited(cls, **settings: Any) -> Config:

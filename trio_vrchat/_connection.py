@@ -231,10 +231,10 @@ class Connection:
         origins = values_of(head, b"origin")
         if is_allowed(origins, values_of(head, b"host"), self._config.allow_origins):
             return True
-        _log.warning(
-            "%s: refused a page from %.100r; --allow-origin lets it in",
+        _log.info(
+            "%s: refused a page from %.100s; --allow-origin lets it in",
             self.peer,
-            origins,
+            " and ".join(origins),
             extra={"peer": self.peer.text},
         )
         return False
@@ -286,7 +286,8 @@ class Connection:
         """The closing handshake, where there is somebody to do it with."""
         code, reason = self._how_it_ends()
         if self._websocket is None:
-            _log.info("%s: gone without a WebSocket handshake", self.peer, extra=self._requests.who())
+            why = f" ({self._stream.broken_because})" if self._stream.broken_because else ""
+            _log.info("%s: gone without a WebSocket handshake%s", self.peer, why, extra=self._requests.who())
         else:
             _log.info(
                 "%s: closed with %s", self.peer, code or "no close frame", extra=self._requests.who() | {"code": code}

@@ -119,7 +119,7 @@ class Link:
         closed = self._websocket.closed
         if self._cut_because or closed is None:
             return ConnectionLost(_ABNORMAL, self._cut_because)
-        return ConnectionLost(closed.code, closed.reason or "")
+        return ConnectionLost(int(closed.code), closed.reason or "")
 
 
 class _Reader:

@@ -8,6 +8,7 @@ whoever knows the password of the first login.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import attrs
@@ -21,6 +22,8 @@ from ._session import Link, Session, Sessions, Verifier
 
 # User, password, and the peer as the log has it. True: accepted; a str: accepted, and this is how rooms show the user.
 Authenticator = Callable[[str, str, str], Awaitable[bool | str | None]]
+
+_log = logging.getLogger("trio_vrchat.connection")
 
 
 @attrs.frozen
@@ -55,12 +58,16 @@ class Login:
                 # It was never found out whether it would have been a failure.
                 attempt.taken_back()
                 raise
-            if not accepted:
-                attempt.failed()
-                raise AccessDenied("the login is refused")
             if isinstance(accepted, str):
                 check_name(accepted, USER_NAME_LIMIT, "user")
                 user = accepted
+            elif accepted is not True:
+                if accepted is not False and accepted is not None:
+                    # Not the value: it may be a row with a password's hash.
+                    kind = type(accepted).__name__
+                    _log.error("authenticate must return True, False or a name, not a %s: %r is refused", kind, user)
+                attempt.failed()
+                raise AccessDenied(f"the login as {user!r} is refused")
         session = await self._sessions.held_by(user)
         if session is None:
             attempt.taken_back()

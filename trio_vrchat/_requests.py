@@ -312,7 +312,7 @@ class Requests:
         )
         if message.type == messages.JOIN:
             if membership is not None:
-                raise Conflict("already in that room")
+                raise Conflict(f"already in room {message.room!r}")
             self._statistics.events_in += 1
             await self._join(message.room)
             return

@@ -22,6 +22,7 @@ import trio
 
 from ._database import KEEP_EVENTS, LIMIT_BYTES, Database
 from ._errors import StoreError
+from ._file_lock import locked
 from ._threads import InThread, one_at_a_time
 
 Entries = Sequence[tuple[float, bytes]]
@@ -125,9 +126,16 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """The store in the file at `path`, which holds `keep` events of a room; the file is closed at the end.
 
-    Raises StoreError where it cannot be opened.
+    Raises StoreError where it cannot be opened, or another server has it: each would have its own idea of the rooms.
     """
     in_thread = in_thread or one_at_a_time()
+    with locked(path):
+        async with _open(path, keep, limit_bytes, in_thread) as store:
+            yield store
+
+
+@asynccontextmanager
+async def _open(path: str | os.PathLike[str], keep: int, limit_bytes: int, in_thread: InThread) -> AsyncIterator[Store]:
     database = await in_thread(partial(Database, path, keep=keep, limit_bytes=limit_bytes))
     try:
         # Now, and not when somebody opens the room whose page is damaged.

@@ -17,6 +17,7 @@ the socket stays ours. Between the two stands what the library leaves open:
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 
 import trio
@@ -49,6 +50,7 @@ class GuardedStream(trio.abc.Stream):
     - `request_head`: the head of the handshake's request, once it is complete and until then.
     - `close_sent`: a close frame has gone out; nothing else will.
     - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
+    - `broken_because`: what TLS has to say about that; for the log.
     - `stalled`: broken, because a write stood still for `write_timeout_s`.
     """
 
@@ -84,6 +86,7 @@ class GuardedStream(trio.abc.Stream):
         self.on_pong: Callable[[], None] = lambda: None
         self.close_sent = False
         self.broken = False
+        self.broken_because = ""
         self.stalled = False
 
     @property
@@ -116,8 +119,10 @@ class GuardedStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
         try:
             data = data or await self._receive(max_bytes or _READ_BYTES)
-        except trio.BrokenResourceError:
+        except trio.BrokenResourceError as error:
             self.broken = True
+            if isinstance(error.__cause__, ssl.SSLError):
+                self.broken_because = f"TLS: {error.__cause__.reason or 'broken'}"
             self.on_end()
             raise
         sound = self._read_head(data) if self._head is not None else self._read_frames(data)

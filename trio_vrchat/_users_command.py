@@ -48,7 +48,9 @@ def add(
     /,
     *,
     store: _Store,
-    role: Annotated[Literal["user", "admin"], Parameter(help="What the user may do.")] = "user",
+    role: Annotated[
+        Literal["user", "admin"], Parameter(help="Kept with the account; what an admin may do is yet to come.")
+    ] = "user",
 ) -> int:
     """Add an account. The file is made if it is not there."""
     with _open(store, create=True) as book:
@@ -106,7 +108,10 @@ def _new_password(name: str) -> str:
         try:
             password = getpass.getpass(f"Password of {one_line(name)}: ")
             again = getpass.getpass("The same again: ")
-        except EOFError:
+        except (EOFError, KeyboardInterrupt) as error:
+            print(file=sys.stderr)  # noqa: T201  (the prompt's line has no end yet)
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise AccountError("no password was given") from None
         if again != password:
             raise AccountError("the two passwords are not the same: nothing was changed")
