@@ -14,8 +14,8 @@ from trio_vrchat import Config, Statistics
 from trio_vrchat._clock import WallClock
 from trio_vrchat._directory import Directory
 from trio_vrchat._frame_clock import FrameClock
+from trio_vrchat._members import Join, List, Member
 from trio_vrchat._outbox import Outbox
-from trio_vrchat._presence import Join, List, Member
 from trio_vrchat.testing import settle
 
 

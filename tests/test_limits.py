@@ -11,8 +11,9 @@ import trio
 from trio.testing import MockClock
 
 from trio_vrchat import Config, testing
-from trio_vrchat._admission import Admission, LoginFailures, Networks, Peer
+from trio_vrchat._admission import Admission, Networks, Peer
 from trio_vrchat._errors import SlowDown
+from trio_vrchat._login_failures import LoginFailures
 from trio_vrchat._rate import Bucket
 from trio_vrchat._store import Store
 from trio_vrchat.testing import RawClient, settle

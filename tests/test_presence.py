@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from trio_vrchat._codec import encode
+from trio_vrchat._members import Event, Join, Leave, List, Member, Say
 from trio_vrchat._outbox import Outbox
-from trio_vrchat._presence import Event, Join, Leave, List, Member, Presence, Say
+from trio_vrchat._presence import Presence
 
 ROOM = "hall"
 NOON = 1.8e9

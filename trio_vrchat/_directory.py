@@ -18,7 +18,8 @@ from ._clock import WallClock
 from ._config import Config
 from ._errors import InternalError, TooMuch
 from ._frame_clock import FrameClock
-from ._presence import Event, Held, Leave, Member
+from ._history import Held
+from ._members import Event, Leave, Member
 from ._room import HistoryStore, Room
 from ._statistics import Statistics
 
@@ -50,11 +51,11 @@ class Entrance:
 
     def hold_for(self, member: Member, seen: float | None) -> Held:
         """Let the room hold what the member has not seen, until `drop`."""
-        return self._room.presence.hold_for(member, seen)
+        return self._room.presence.history.hold(member.joined_at, seen)
 
     def drop(self, held: Held) -> None:
         """Let the room hold it no longer."""
-        self._room.presence.drop(held)
+        self._room.presence.history.drop(held)
 
     async def leave(self, member: Member) -> None:
         """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""

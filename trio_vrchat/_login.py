@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from ._admission import LoginFailures, Peer
+from ._admission import Peer
 from ._codec import USER_NAME_LIMIT, check_name
 from ._errors import AccessDenied, Conflict
+from ._login_failures import LoginFailures
 from ._messages import LoginOptions
 from ._names import name_key
 from ._session import Link, Session, Sessions, Verifier

@@ -20,132 +20,23 @@ were written since the last one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
 from ._codec import encode, encode_entry, encode_payload
 from ._frames import text_frame
-from ._messages import JOIN, LEAVE, TRANSFORM
+from ._history import History
+from ._members import Event, Join, Leave, List, Member, Resume, Say
+from ._messages import JOIN, LEAVE
 from ._outbox import Outbox
 
 # A run is cut here, so that one message cannot outgrow an outbox.
 _RUN_LIMIT_BYTES = 64 * 1024
 _NO_DATA = b'""'
-# As much as waits for a client at most, unless set otherwise. It is held for a moment, until the room's task comes to
-# the Resume.
-_HELD_LIMIT_BYTES = 1024 * 1024
 
 
-@attrs.define(eq=False)
-class Member:
-    """A user in one room, from one join to the leave that ends it."""
-
-    name: str
-    outbox: Outbox
-    # Name as JSON; what sorts it in a list.
-    name_json: bytes = attrs.field(init=False)
-    sort_key: tuple[str, str] = attrs.field(init=False)
-    # The entry that shows this member in every list, and its time.
-    join_entry: bytes = attrs.field(init=False, default=b"")
-    joined_at: float = attrs.field(init=False, default=0.0)
-    # Whether the current transform is still to go into a batch.
-    moved: bool = attrs.field(init=False, default=False)
-    # Whether this member could not take the last batch, so that the next must hold everything.
-    missed: bool = attrs.field(init=False, default=False)
-    _received: tuple[float, bytes] | None = attrs.field(init=False, default=None)
-    _transform_entry: bytes = attrs.field(init=False, default=b"")
-
-    def __attrs_post_init__(self) -> None:
-        self.name_json = encode(self.name)
-        self.sort_key = (self.name.casefold(), self.name)
-
-    def move(self, time: float, data: bytes) -> None:
-        """The server received this transform at `time`; it takes the place of the one before."""
-        self._received = (time, data)
-        self._transform_entry = b""
-        self.moved = True
-
-    def transform_entry(self) -> bytes:
-        """The current transform as an entry; empty where there is none. Encoded when it is first asked for."""
-        if not self._transform_entry and self._received:
-            time, data = self._received
-            self._transform_entry = encode_entry(time, self.name_json, _TRANSFORM_JSON, data)
-        return self._transform_entry
-
-
-_JOIN_JSON, _LEAVE_JSON, _TRANSFORM_JSON = encode(JOIN), encode(LEAVE), encode(TRANSFORM)
-
-
-class Held:
-    """Entries that are held for a member who is about to resume; past a limit none.
-
-    `complete` says whether, when it began, nothing was missing since the member's join.
-    """
-
-    __slots__ = ("_bytes", "complete", "entries", "overflown")
-
-    def __init__(self, *, complete: bool) -> None:
-        self.complete = complete
-        self.entries: list[bytes] = []
-        self.overflown = False
-        self._bytes = 0
-
-    def add(self, entry: bytes) -> None:
-        self._bytes += len(entry)
-        self.overflown = self._bytes > _HELD_LIMIT_BYTES
-        if self.overflown:
-            self.entries.clear()
-        else:
-            self.entries.append(entry)
-
-
-@attrs.define(eq=False)
-class Join:
-    member: Member
-    time: float = attrs.field(init=False, default=0.0)
-
-
-@attrs.define(eq=False)
-class Leave:
-    member: Member
-    time: float = attrs.field(init=False, default=0.0)
-
-
-@attrs.define(eq=False)
-class Say:
-    """`msg`, or an application's own type. `data` is JSON."""
-
-    member: Member
-    type: str
-    data: bytes
-    time: float = attrs.field(init=False, default=0.0)
-    entry: bytes = attrs.field(init=False, default=b"")
-
-
-@attrs.frozen
-class List:
-    """`member` asked who is there."""
-
-    member: Member
-
-
-@attrs.frozen
-class Resume:
-    """`member` is on another connection from here on, whose outbox this is.
-
-    It is shown what was `held` for it, or else the history as on joining. `resumed` is told, before anything is
-    offered, whether that is all that there was to hold.
-    """
-
-    member: Member
-    outbox: Outbox
-    held: Held | None
-    resumed: Callable[[bool], object]
-
-
-Event = Join | Leave | List | Say | Resume
+_JOIN_JSON, _LEAVE_JSON = encode(JOIN), encode(LEAVE)
 
 
 @attrs.frozen
@@ -197,19 +88,11 @@ class Presence:
         self._stamp = stamp
         self._members: dict[str, Member] = {}
         self._everybody: tuple[Member, ...] | None = None
-        # Time and entry of each event.
-        self._history: deque[tuple[float, bytes]] = deque()
-        self._history_limit = history
-        self._history_bytes = 0
-        self._history_limit_bytes = history_limit_bytes
-        # The time of the newest event that belongs to the history and is no longer in it.
-        self._forgotten_until = 0.0
+        self.history = History(limit=history, limit_bytes=history_limit_bytes)
         # The run under way: entries for the members who are not newcomers.
         self._run: list[bytes] = []
         self._run_bytes = 0
         self._newcomers: dict[Member, None] = {}
-        # What is held for members who are about to resume; each is somebody's to `drop`.
-        self._held: dict[Held, None] = {}
         self._deliveries: list[Delivery] = []
 
     def __len__(self) -> int:
@@ -274,7 +157,7 @@ class Presence:
             self._end_run()
         if not event.entry:
             self.stamp((event,))
-        self._remember(event.time, event.entry)
+        self.history.add(event.time, event.entry)
         self._add(event.entry)
 
     def _join(self, event: Join) -> None:
@@ -317,7 +200,7 @@ class Presence:
         event.resumed(held is None or not held.overflown)
         member.missed = False
         self._deliveries.append(self._list_for((member,), event.outbox))
-        self._welcome((member,), [entry for _, entry in self._history] if held is None else held.entries)
+        self._welcome((member,), self.history.entries() if held is None else held.entries)
 
     def _add(self, entry: bytes) -> None:
         self._run.append(entry)
@@ -339,7 +222,7 @@ class Presence:
         if newcomers:
             self._newcomers = {}
             self._deliveries.append(self._list_for(newcomers))
-            self._welcome(newcomers, [entry for _, entry in self._history])
+            self._welcome(newcomers, self.history.entries())
 
     def _welcome(self, members: Sequence[Member], history: list[bytes]) -> None:
         """What follows a list."""
@@ -350,41 +233,6 @@ class Presence:
     def _list_for(self, members: Sequence[Member], outbox: Outbox | None = None) -> Delivery:
         ordered = sorted(self._members.values(), key=lambda member: member.sort_key)
         return Delivery(members, self.frame(member.join_entry for member in ordered), len(ordered), outbox)
-
-    # History
-
-    def restore(self, history: Sequence[tuple[float, bytes]], forgotten_until: float) -> None:
-        """Begin with this history, oldest first; the newest event before it was at `forgotten_until` (0.0: none)."""
-        self._forgotten_until = forgotten_until
-        for time, entry in history:
-            self._remember(time, entry)
-
-    def hold_for(self, member: Member, seen: float | None) -> Held:
-        """Hold for the member what it has not seen after `seen` (None: it does not say), until `drop`.
-
-        Its Resume shows that. This and `drop` may be called at any time, by others than the room's task: they change
-        nothing that anybody is shown.
-        """
-        held = Held(complete=max(seen or 0.0, member.joined_at) >= self._forgotten_until)
-        for time, entry in self._history:
-            if seen is None or time > seen:
-                held.add(entry)
-        self._held[held] = None
-        return held
-
-    def drop(self, held: Held) -> None:
-        """Hold it no longer."""
-        self._held.pop(held, None)
-
-    def _remember(self, time: float, entry: bytes) -> None:
-        history = self._history
-        history.append((time, entry))
-        self._history_bytes += len(entry)
-        for held in self._held:
-            held.add(entry)
-        while len(history) > self._history_limit or self._history_bytes > self._history_limit_bytes:
-            self._forgotten_until, oldest = history.popleft()
-            self._history_bytes -= len(oldest)
 
     # Transforms
 

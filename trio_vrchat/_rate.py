@@ -1,9 +1,12 @@
-"""Limits on a rate: the token bucket.
+"""Limits on rates: the token bucket, and what one client may send.
 
 A bucket holds `at_once` and is filled by `per_s` every second. What is taken must be in it.
 """
 
 from __future__ import annotations
+
+from ._config import Config
+from ._errors import SlowDown
 
 # What a message or a frame counts for at least where bytes are counted: one of no bytes costs the server as much as
 # one of 512, some tens of microseconds.
@@ -39,3 +42,44 @@ class Bucket:
         self._fill(now)
         self._level -= amount
         return -self._level / self._per_s if self._level < 0 else 0.0
+
+
+# Answers a second to transforms that are dropped: a client that sends 90 a second is told, not flooded.
+_DROPS_TOLD_PER_S = 1.0
+
+
+class ClientRates:
+    """What one client has sent, against its limits. `now` is as for `Bucket`."""
+
+    __slots__ = ("_bytes", "_drops_told", "_events")
+
+    def __init__(self, config: Config, now: float) -> None:
+        self._events = Bucket(config.events_at_once, config.events_per_s, now) if config.events_at_once else None
+        self._bytes = Bucket(config.bytes_per_s, config.bytes_per_s, now) if config.bytes_per_s else None
+        self._drops_told = Bucket(1, _DROPS_TOLD_PER_S, now)
+
+    def count_bytes(self, text: str, now: float) -> float:
+        """Count a message; returns for how many seconds it is too much."""
+        if self._bytes is None:
+            return 0.0
+        size = len(text) if text.isascii() else len(text.encode())
+        return self._bytes.take(max(size, MESSAGE_WEIGHT_BYTES), now)
+
+    def count_event(self, over_s: float, now: float) -> None:
+        """Count an event whose bytes are too much for `over_s` seconds. Raises SlowDown (429)."""
+        if wait_s := max(over_s, self.event_wait_s(now)):
+            raise SlowDown("too many messages", retry_after=_rounded_up(wait_s))
+
+    def event_wait_s(self, now: float) -> float:
+        """Count an event; returns for how many seconds it is one too many."""
+        return 0.0 if self._events is None else self._events.take(1, now)
+
+    def drop_transform(self, wait_s: float, now: float) -> None:
+        """A transform is dropped. Raises SlowDown (429) unless the client was told lately."""
+        if not self._drops_told.take(1, now):
+            raise SlowDown("too many transforms", retry_after=_rounded_up(wait_s))
+
+
+def _rounded_up(wait_s: float) -> float:
+    # Who waits so long is not refused again.
+    return max(0.001, round(wait_s + 0.0005, 3))

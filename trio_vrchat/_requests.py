@@ -46,16 +46,15 @@ from ._errors import (
     UnknownCommand,
 )
 from ._frames import text_frame
+from ._history import Held
 from ._login import Login
+from ._members import List, Resume, Say
 from ._messages import RoomMessage, SystemRequest
-from ._presence import Held, List, Resume, Say
-from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
+from ._rate import ClientRates
 from ._session import Link, Membership, Session, Sessions
 from ._statistics import Statistics
 
 _BEFORE_LOGIN = ("ping", "login", "resume")
-# Answers a second to transforms that are dropped.
-_TRANSFORM_REFUSALS_PER_S = 1.0
 # For a welcome to come out of a room and through to the client: a room that is stuck on a store, or a client that
 # reads too slowly, has deadlines of its own.
 _WELCOME_TIMEOUT_S = 10.0
@@ -93,7 +92,6 @@ class Requests:
         drained: Callable[[], Awaitable[None]],
         refused: Callable[[], object],
     ) -> None:
-        config = house.config
         self.session: Session | None = None
         self._peer = peer
         self._link = link
@@ -105,10 +103,7 @@ class Requests:
         self._time_to_log_in = time_to_log_in
         self._drained = drained
         self._refused = refused
-        now = trio.current_time()
-        self._events = Bucket(config.events_at_once, config.events_per_s, now) if config.events_at_once else None
-        self._bytes = Bucket(config.bytes_per_s, config.bytes_per_s, now) if config.bytes_per_s else None
-        self._transform_refusals = Bucket(1, _TRANSFORM_REFUSALS_PER_S, now)
+        self._rates = ClientRates(house.config, trio.current_time())
 
     @property
     def _taken_over(self) -> bool:
@@ -124,16 +119,16 @@ class Requests:
             return
         tree: dict[str, Any] = {}
         try:
-            over_s = self._count_bytes(text)
+            over_s = self._rates.count_bytes(text, trio.current_time())
             try:
                 tree = parse(text)
             except InvalidStructure:
-                self._count_event(over_s)
+                self._rates.count_event(over_s, trio.current_time())
                 raise
             if "system" not in tree and self.session is not None:
                 await self._room_message(text, over_s)
                 return
-            self._count_event(over_s)
+            self._rates.count_event(over_s, trio.current_time())
             if self.session is None and tree.get("system") not in _BEFORE_LOGIN:
                 raise AccessDenied("not logged in")
             await self._system_request(read_system_request(tree))
@@ -146,33 +141,15 @@ class Requests:
     def refuse_binary(self) -> None:
         """Answer a binary frame."""
         try:
-            self._count_event(0.0)
+            self._rates.count_event(0.0, trio.current_time())
             raise InvalidStructure("a binary frame: messages are JSON in text frames")
         except RequestError as error:
             self._refuse(error, {})
 
-    # Limits on rates
-
-    def _count_bytes(self, text: str) -> float:
-        """Count a message; returns for how many seconds it is too much."""
-        if self._bytes is None:
-            return 0.0
-        size = len(text) if text.isascii() else len(text.encode())
-        return self._bytes.take(max(size, MESSAGE_WEIGHT_BYTES), trio.current_time())
-
-    def _count_event(self, over_s: float) -> None:
-        """Raises SlowDown (429)."""
-        if self._events is not None:
-            over_s = max(over_s, self._events.take(1, trio.current_time()))
-        if over_s:
-            raise SlowDown("too many messages", retry_after=_in_seconds(over_s))
-
     def _drop_transform(self, wait_s: float) -> None:
-        """Raises SlowDown (429), once a second: a client that sends 90 a second is told, not flooded."""
-        if self._transform_refusals.take(1, trio.current_time()):
-            self._statistics.rate_limited += 1
-            return
-        raise SlowDown("too many transforms", retry_after=_in_seconds(wait_s))
+        """Raises SlowDown (429) unless the client was told lately."""
+        self._rates.drop_transform(wait_s, trio.current_time())
+        self._statistics.rate_limited += 1
 
     # Answers
 
@@ -300,12 +277,12 @@ class Requests:
         try:
             message = read_room_message(text)
         except BadRequest:
-            self._count_event(over_s)
+            self._rates.count_event(over_s, trio.current_time())
             raise
         if message.type == messages.TRANSFORM:
             self._transform(message, over_s)
             return
-        self._count_event(over_s)
+        self._rates.count_event(over_s, trio.current_time())
         membership = self._membership(message)
         _room_log.debug(
             "%s: a message to room %.70r", self._peer, message.room, extra=self.who() | {"room": message.room}
@@ -342,7 +319,7 @@ class Requests:
                 raise NotInRoom(f"not in room {message.room!r}")
         except RequestError:
             # One that is refused is an event like any other: it has an answer.
-            if self._events is not None and (wait_s := self._events.take(1, trio.current_time())):
+            if wait_s := self._rates.event_wait_s(trio.current_time()):
                 self._drop_transform(wait_s)
                 return
             raise
@@ -365,8 +342,3 @@ class Requests:
         """
         if self.session is not None:
             await self._house.sessions.let_go(self.session, self._link, lost=lost)
-
-
-def _in_seconds(wait_s: float) -> float:
-    # Rounded up: who waits so long is not refused again.
-    return max(0.001, round(wait_s + 0.0005, 3))

@@ -21,7 +21,8 @@ from ._config import Config
 from ._errors import InternalError, StoreError
 from ._frame_clock import FrameClock
 from ._frames import text_frame
-from ._presence import Delivery, Event, Member, Presence, Say
+from ._members import Event, Member, Say
+from ._presence import Delivery, Presence
 from ._statistics import Statistics
 
 # Events that may wait for a room. The task empties it whole each time it runs, so it is as long as what arrives
@@ -154,7 +155,7 @@ class Room:
         except StoreError as error:
             _log.error("room %r opens without its history: %s", self.name, error, extra={"room": self.name})
         else:
-            self.presence.restore(history, forgotten_until)
+            self.presence.history.restore(history, forgotten_until)
 
     async def _commit(self, store: HistoryStore, events: list[Event]) -> list[Event]:
         """Have what is said stored; returns what may happen. Who said what could not be stored is told."""

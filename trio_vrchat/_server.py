@@ -20,7 +20,7 @@ import trio
 from ._accept import Acceptor
 from ._accounts import open_accounts
 from ._addresses import open_listeners, port_of, readable_on_the_network, urls_of
-from ._admission import Admission, LoginFailures, Networks
+from ._admission import Admission, Networks
 from ._clock import WallClock
 from ._config import Config
 from ._connection import Connections, serve_connection
@@ -29,6 +29,7 @@ from ._directory import Directory
 from ._frame_clock import FrameClock
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login
+from ._login_failures import LoginFailures
 from ._requests import House
 from ._session import Sessions
 from ._statistics import Statistics

@@ -27,10 +27,10 @@ from ._admission import Peer
 from ._config import Config
 from ._directory import Directory, Entrance
 from ._errors import Conflict, TooMuch
+from ._members import Join, Member
 from ._messages import TAKEN_OVER
 from ._names import are_look_alikes, name_key, skeleton
 from ._outbox import Outbox
-from ._presence import Join, Member
 from ._statistics import Statistics
 
 _log = logging.getLogger("trio_vrchat.connection")
