@@ -46,6 +46,30 @@ async def test_accounts(autojump_clock: MockClock, accounts: Config) -> None:
         assert old.close_code == 4009
 
 
+@pytest.mark.parametrize("change", ["removed", "another password", "nothing"])
+async def test_a_resume_asks_whether_the_account_is_still_there(
+    autojump_clock: MockClock, accounts: Config, change: str
+) -> None:
+    async with testing.open_server(accounts) as server:
+        client = await server.login("Tibi", "1234", resume=True)
+        token = client.messages()[0]["response"]["detail"]["session"]
+        client.reset()
+        await settle()
+        assert accounts.store is not None
+        database = Database(accounts.store)
+        if change == "removed":
+            AccountBook(database).remove("Tibi")
+        elif change == "another password":
+            AccountBook(database).set_password("Tibi", "5678")
+        database.close()
+        back = await server.connect()
+        back.send({"system": "resume", "options": {"session": token}})
+        await settle()
+        assert code(back) == (202 if change == "nothing" else 403)
+        await trio.sleep(31)
+        assert server.statistics.sessions == (change == "nothing")
+
+
 async def test_failures_are_counted_before_a_hash(
     autojump_clock: MockClock, accounts: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ Plain calls, which block: each password takes a hash of 19 MiB of memory and som
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 import time
@@ -77,6 +78,11 @@ class AccountBook:
             except StoreError as error:
                 _log.warning("a password could not be hashed anew: %s", error)
         return spelling
+
+    def mark(self, name: str) -> str | None:
+        """What stays the same as long as the account and its password do; None where there is no such account."""
+        rows = self._database.query("SELECT hash FROM accounts WHERE key = ?", name_key(name))
+        return hashlib.sha256(rows[0][0].encode()).hexdigest() if rows else None
 
     def check_new(self, name: str) -> None:
         """Raises AccountError where there can be no new account of this name."""

@@ -48,6 +48,10 @@ class Accounts:
         async with self._one_at_a_time:
             return await self._in_thread(partial(self._book.check, user, password))
 
+    async def mark(self, user: str) -> str | None:
+        """What stays the same as long as the account and its password do; None without one. Raises StoreError."""
+        return await self._in_thread(partial(self._book.mark, user))
+
 
 @asynccontextmanager
 async def open_accounts(path: str | os.PathLike[str], *, in_thread: InThread | None = None) -> AsyncIterator[Accounts]:

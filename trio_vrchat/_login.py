@@ -25,6 +25,8 @@ from ._session import Link, Session, Sessions, Verifier
 Authenticator = Callable[[str, str, str], Awaitable[bool | str | None]]
 
 _log = logging.getLogger("trio_vrchat.connection")
+# What is the same as long as whoever was accepted under this name would be again; None where nobody would.
+Mark = Callable[[str], Awaitable[str | None]]
 
 
 @attrs.frozen
@@ -39,10 +41,17 @@ class Granted:
 class Login:
     """The logins of one server."""
 
-    def __init__(self, sessions: Sessions, failures: LoginFailures, authenticate: Authenticator | None) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        failures: LoginFailures,
+        authenticate: Authenticator | None,
+        mark: Mark | None = None,
+    ) -> None:
         self._sessions = sessions
         self._failures = failures
         self._authenticate = authenticate
+        self._mark = mark
 
     async def log_in(self, asked: LoginOptions, peer: Peer, link: Link) -> Granted:
         """Let a user in. No checkpoint follows the change of the session.
@@ -69,15 +78,33 @@ class Login:
                     _log.error("authenticate must return True, False or a name, not a %s: %r is refused", kind, user)
                 attempt.failed()
                 raise AccessDenied(f"the login as {user!r} is refused")
+        mark = await self._mark(user) if self._mark is not None else None
         session = await self._sessions.held_by(user)
         if session is None:
             attempt.taken_back()
             verifier = Verifier(password) if self._authenticate is None else None
             session = self._sessions.open(user, verifier, link, resumable=resumable)
+            session.mark = mark
             return Granted(session, taken_over=False, resumable=resumable)
         if session.verifier is not None and not session.verifier.accepts(password):
             attempt.failed()
             raise Conflict(f"the name {user!r} is taken")
         attempt.taken_back()
         self._sessions.take_over(session, link, resumable=resumable)
+        session.mark = mark
         return Granted(session, taken_over=True, resumable=resumable)
+
+    async def resume(self, token: str, link: Link) -> Session:
+        """Let a session go on over this link. No checkpoint follows the change of the session.
+
+        Raises AccessDenied (403): the token is not known, or whoever logged in would not be accepted any more.
+        """
+        session = self._sessions.with_token(token)
+        if session is not None and self._mark is not None and await self._mark(session.user) != session.mark:
+            raise AccessDenied(f"the account of {session.user!r} is gone, or has another password")
+        # Again: it may have ended meanwhile.
+        session = self._sessions.with_token(token)
+        if session is None:
+            raise AccessDenied("no session has that token, or its time is over")
+        self._sessions.take_over(session, link, resumable=True)
+        return session

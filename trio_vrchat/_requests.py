@@ -220,11 +220,7 @@ class Requests:
     async def _resume(self, options: dict[str, Any]) -> None:
         asked = read_resume(options)
         self._check_not_logged_in()
-        session = self._house.sessions.with_token(asked["session"])
-        if session is None:
-            raise AccessDenied("no session has that token, or its time is over")
-        self._house.sessions.take_over(session, self._link, resumable=True)
-        self.session = session
+        self.session = session = await self._house.login.resume(asked["session"], self._link)
         self._time_to_log_in.deadline = math.inf
         self._statistics.resumes += 1
         _log.info("%s: %s has resumed", self._peer, session.user, extra=self.who())

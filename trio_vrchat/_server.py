@@ -28,7 +28,7 @@ from ._descriptors import connections_possible
 from ._directory import Directory
 from ._frame_clock import FrameClock
 from ._keepalive import Keepalive
-from ._login import Authenticator, Login
+from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
 from ._requests import House
 from ._session import Sessions
@@ -103,13 +103,14 @@ async def run_server(
                 config.store, keep=config.keep_events, limit_bytes=config.store_limit_bytes, in_thread=in_thread()
             )
             store = await files.enter_async_context(opening)
+        mark: Mark | None = None
         if config.auth == "accounts" and authenticate is None:
             assert config.store is not None
             accounts = await files.enter_async_context(open_accounts(config.store, in_thread=in_thread()))
-            authenticate = accounts.authenticate
+            authenticate, mark = accounts.authenticate, accounts.mark
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, store)
+        building = _Building(config, listeners, context, authenticate, mark, store)
         with trio.CancelScope() as cancel_scope:
             async with trio.open_nursery() as nursery:
                 urls = urls_of(listeners, tls=context is not None)
@@ -141,6 +142,7 @@ class _Building:
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         context: ssl.SSLContext | None,
         authenticate: Authenticator | None,
+        mark: Mark | None,
         store: Store | None,
     ) -> None:
         self._config = config
@@ -148,6 +150,7 @@ class _Building:
         self._store = store
         self._context = context
         self._authenticate = authenticate
+        self._mark = mark
         self._accepting = trio.CancelScope()
         self.stands = trio.Event()
         self.statistics = Statistics()
@@ -188,7 +191,7 @@ class _Building:
     ) -> None:
         """Serve connections until the server is told to stop and they have ended."""
         config = self._config
-        login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate)
+        login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
         house = House(config, directory.clock, directory, sessions, login, self.statistics)
         connections = Connections(house, keepalive)
         async with trio.open_nursery() as serving:

@@ -98,8 +98,8 @@ class Session:
     # What resumes it; None where its client did not ask for that.
     token: str | None = None
     memberships: dict[str, Membership] = attrs.field(init=False, factory=dict)
-    # The last round trip of the keepalive.
-    round_trip_s: float | None = attrs.field(init=False, default=None)
+    # Of the account that it stands on, where there are accounts.
+    mark: str | None = attrs.field(init=False, default=None)
     ending: bool = attrs.field(init=False, default=False)
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
 
