@@ -94,11 +94,12 @@ async def accepting(config: Config | None = None, *, before: int = 0) -> AsyncIt
             refused=refused,
         )
 
-        async def run() -> None:
+        async def run(task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
             with found.scope:
                 await acceptor.run([listener], None, tasks)
 
-        tasks.start_soon(run)
+        await tasks.start(run)
         yield found
         tasks.cancel_scope.cancel()
     assert admission._total == 0, "what was admitted was given back"
