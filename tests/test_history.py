@@ -80,7 +80,8 @@ async def test_nobody_sees_it_before_the_commit_and_transforms_go_on(
     async with testing.open_server(Config(store=path, fps=10)) as server:
         store = SlowStore(monkeypatch)
         tibi, anna = await server.login("Tibi"), await server.login("anna")
-        tibi.texts(), anna.texts()
+        tibi.texts()
+        anna.texts()
         tibi.send(say("first"))
         await settle()
         tibi.send({"room": "lobby", "type": "transform", "data": {"pos": {"x": 1}}})
@@ -127,7 +128,8 @@ async def test_what_cannot_be_stored_is_500_to_its_sender_and_the_room_goes_on(
     async with testing.open_server(Config(store=path)) as server:
         store = SlowStore(monkeypatch)
         tibi, anna = await server.login("Tibi"), await server.login("anna")
-        tibi.texts(), anna.texts()
+        tibi.texts()
+        anna.texts()
         tibi.send(say("lost"))
         tibi.send(say("lost, too"))
         tibi.send({"room": "den", "type": "join", "data": ""})

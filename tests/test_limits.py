@@ -62,7 +62,8 @@ async def test_events_are_20_at_once_then_10_a_second(autojump_clock: MockClock)
     async with testing.open_server() as server:
         anna = await server.login("anna")
         tibi = await server.login("Tibi")  # the login is the first of them
-        tibi.texts(), anna.texts()
+        tibi.texts()
+        anna.texts()
         for number in range(25):
             tibi.send(say(number))
         await settle()
@@ -135,7 +136,8 @@ async def test_bytes_over_all_are_256_kib_a_second_and_what_is_dropped_is_told_o
     async with testing.open_server(Config(fps=1)) as server:
         anna = await server.login("anna")
         tibi = await server.login("Tibi")
-        anna.texts(), tibi.texts()
+        anna.texts()
+        tibi.texts()
         large = {"room": "lobby", "type": "transform", "data": {"pos": {"x": 1}, "more": "x" * 30_000}}
         for number in range(12):
             tibi.send(large | {"data": large["data"] | {"number": number}})  # type: ignore[operator]
@@ -156,7 +158,8 @@ async def test_a_flood_is_read_more_slowly(autojump_clock: MockClock) -> None:
     async with testing.open_server() as server:
         anna = await server.login("anna")
         flooder = await server.login("flooder")
-        flooder.texts(), anna.texts()
+        flooder.texts()
+        anna.texts()
         started = trio.current_time()
         for _ in range(200):
             flooder.send("x" * 50_000)
@@ -328,8 +331,7 @@ async def test_exempt_networks_skip_the_limits_by_address_and_nothing_else(autoj
         connections_per_address=1, new_connections_per_minute=1, connections_limit=3, exempt_networks=("192.0.2.0/24",)
     )
     async with testing.open_server(config) as server:
-        for _ in range(3):
-            client = await server.connect(address="192.0.2.7")
+        client, *_ = [await server.connect(address="192.0.2.7") for _ in range(3)]
         refused = await server.dial(address="192.0.2.7")
         await settle()
         assert refused.ended, "the limit in total"

@@ -107,9 +107,7 @@ def read_system_request(tree: dict[str, Any]) -> SystemRequest:
 def read_login(options: dict[str, Any]) -> LoginOptions:
     """Raises BadRequest (400)."""
     login: LoginOptions = _converted(options, LoginOptions, "options: ")
-    check_name(login["user"], USER_NAME_LIMIT, "user")
-    if not name_key(login["user"]):
-        raise BadRequest("nothing of that name of a user would be seen")
+    check_user_name(login["user"])
     return login
 
 
@@ -141,6 +139,13 @@ def check_name(name: str, limit: int, what: str) -> None:
         raise BadRequest(f"a name of a {what} is at most {limit} characters long, not {len(name)}")
     if not name.isprintable() and any(unicodedata.category(character) in ("Cc", "Cf") for character in name):
         raise BadRequest(f"a name of a {what} holds no control or format characters")
+
+
+def check_user_name(name: str) -> None:
+    """Raises BadRequest (400) where `name` is not one that a user may have."""
+    check_name(name, USER_NAME_LIMIT, "user")
+    if not name_key(name):
+        raise BadRequest("nothing of that name of a user would be seen")
 
 
 def read_transform(data: bytes) -> bytes:

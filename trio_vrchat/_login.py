@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import attrs
 
 from ._admission import Peer
-from ._codec import USER_NAME_LIMIT, check_name
-from ._errors import AccessDenied, Conflict
+from ._codec import check_user_name
+from ._errors import AccessDenied, BadRequest, Conflict, InternalError
 from ._login_failures import LoginFailures
 from ._messages import LoginOptions
 from ._names import name_key
@@ -69,8 +69,12 @@ class Login:
                 attempt.taken_back()
                 raise
             if isinstance(accepted, str):
-                check_name(accepted, USER_NAME_LIMIT, "user")
                 user = accepted
+                try:
+                    check_user_name(user)
+                except BadRequest as error:
+                    attempt.taken_back()
+                    raise InternalError(f"authenticate gave {user!r}, which is no name: {error.reason}") from None
             elif accepted is not True:
                 if accepted is not False and accepted is not None:
                     # Not the value: it may be a row with a password's hash.

@@ -208,7 +208,7 @@ class Sessions:
         """The link has ended; `lost` where its client may come back and resume. Does nothing the second time."""
         if session.link is not link:
             return  # somebody else speaks for it
-        if lost and session.token is not None and self._grace_s and not self._stopped:
+        if lost and session.token is not None and self._grace_s and not (session.ending or self._stopped):
             session.link = None
             self._waiting[session] = trio.current_time() + self._grace_s
             _log.info("%s has lost the connection, and may resume", session.user, extra={"user": session.user})
