@@ -201,3 +201,28 @@ def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(path: Path,
     else:
         assert (status, opens(path, "Tibi", "correct horse")) == (2, None)
         assert shown.endswith(b"trio-vrchat: error: the two passwords are not the same: nothing was changed\r\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("key", "status", "said"),
+    [(b"\x04", 2, b"trio-vrchat: error: no password was given\r\n"), (b"\x03", 130, b"")],
+    ids=["Ctrl+D", "Ctrl+C"],
+)
+def test_whoever_gives_up_at_the_prompt_gets_a_line_of_their_own(
+    path: Path, key: bytes, status: int, said: bytes
+) -> None:
+    prompt = b"Password of Tibi: "
+    with subprocess.Popen(
+        [sys.executable, "-c", ON_A_TERMINAL, *COMMAND, "add", "Tibi", "--store", str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(len(prompt)) == prompt
+        process.stdin.write(key)
+        process.stdin.flush()
+        assert process.stdout.read() == b"\r\n" + said
+        assert process.wait(DEADLINE_S) == status

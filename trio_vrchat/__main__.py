@@ -275,6 +275,10 @@ def _problem(error: CycloptsError) -> str:
             return f"{token.keyword} {error.exception_message.removeprefix(name + ' ')}"
         case cyclopts.UnusedCliTokensError(unused_tokens=[token, *_]):
             return f"unexpected argument {token!r}"
+        case cyclopts.MissingArgumentError(argument=cyclopts.Argument() as argument, keyword=keyword):
+            return f"{argument.name} is missing" if keyword is None else f"{keyword} needs a value"
+        case cyclopts.CoercionError(token=Token(keyword=str() as keyword, value=value)) if error.target_type is bool:
+            return f"{keyword} must be true or false, not {value!r}"
     return str(error).rstrip(".")
 
 
