@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -52,6 +53,12 @@ def test_the_settings_are_those_of_the_code() -> None:
     assert with_settings(text) == text, "run python -m tests.readme"
     text = SECURITY.read_text()
     assert with_limits(text) == text, "run python -m tests.readme"
+
+
+def test_the_errors_that_it_names_can_be_caught() -> None:
+    named = set(re.findall(r"`(\w+Error)`", README.read_text()))
+    assert {"ConfigError", "ListenError", "StoreError"} <= named
+    assert named <= set(dir(trio_vrchat))
 
 
 def test_the_two_commands_begin_with_an_environment_of_their_own() -> None:

@@ -1,8 +1,7 @@
 """A self-hosted, IRC-like chat and presence server for VR headsets, on trio.
 
 `serve` runs a server inside a trio program, `Server` is the blocking form, `open_client` talks to a server,
-`trio_vrchat.testing` is the server in memory, for tests. `help(trio_vrchat.Client)` and so on
-say more.
+`trio_vrchat.testing` is the server in memory, for tests. `help(trio_vrchat.Client)` and so on say more.
 """
 
 from ._blocking import Server as Server

@@ -76,7 +76,7 @@ class ConnectionLost(ClientError):
     """The connection has ended.
 
     `code` is the WebSocket close code (README, "What the server sends": 1001 the server stops, 4001 no login in time,
-    4008 too slow to be kept), 1006 where it ended without one.
+    4008 too slow to be kept, 4009 the same user came on another connection), 1006 where it ended without one.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -132,14 +132,14 @@ class AccessDenied(RequestError):
 
 
 class InvalidStructure(RequestError):
-    """406: not a JSON object in a text frame, or a rule for every message is broken (protocol, chapter 1)."""
+    """406: not a JSON object in a text frame, or a rule for every message is broken (README, "The protocol")."""
 
     code = 406
     text = "Data object has invalid structure."
 
 
 class Conflict(RequestError):
-    """409: already in that room, already logged in, or the name is taken."""
+    """409: already in that room, already logged in, or the name is taken or looks like one that is."""
 
     code = 409
     text = "Request conflicts current status."
