@@ -66,8 +66,9 @@ CLOSE_CODES = {
     "oversize then ping": 1009,
     "oversize kept open": 1009,
     "an exabyte announced": 1009,
-    "endless empty fragments": 1009,
-    "tiny fragments": 1009,
+    # So many frames are read so slowly that the time to log in is over before the limit on fragments is reached.
+    "endless empty fragments": 4001,
+    "tiny fragments": 4001,
     "bad utf8": 1007,
     "a reserved bit": 1002,
     "an unmasked frame": 1002,

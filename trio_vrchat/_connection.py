@@ -232,7 +232,7 @@ class Connection:
         if is_allowed(origins, values_of(head, b"host"), self._config.allow_origins):
             return True
         _log.info(
-            "%s: refused a page from %.100s; --allow-origin lets it in",
+            "%s: refused a page from %.100r; --allow-origin lets it in",
             self.peer,
             " and ".join(origins),
             extra={"peer": self.peer.text},
@@ -290,7 +290,10 @@ class Connection:
             _log.info("%s: gone without a WebSocket handshake%s", self.peer, why, extra=self._requests.who())
         else:
             _log.info(
-                "%s: closed with %s", self.peer, code or "no close frame", extra=self._requests.who() | {"code": code}
+                "%s: closed with %s",
+                self.peer,
+                code or "no close frame",
+                extra=self._requests.who() | {"code": code or _ABNORMAL},
             )
         if code and self._websocket is not None and not self._stream.broken:
             with trio.move_on_at(self._end_by):

@@ -28,7 +28,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     The lock is on a file beside it, `path` and ".lock", which stays: SQLite has locks of its own on the file itself,
     and programs that are no servers may use that meanwhile.
     """
-    name = f"{os.path.abspath(path)}.lock"
+    # (By whatever name: a link is no way around it.)
+    name = f"{os.path.realpath(path)}.lock"
     try:
         descriptor = os.open(name, os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
