@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import invariants
 from tests.simulation.run import SimulationError, simulate
-from tests.simulation.world import World
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,10 +46,12 @@ def test_a_seed_is_the_same_in_every_process() -> None:
 
 
 def test_a_failing_seed_says_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_after_fifty_acts(world: World) -> None:
-        assert world.act_count < 50, "something is missing"
+    steps = itertools.count()
 
-    monkeypatch.setattr(World, "_check", break_after_fifty_acts)
+    def break_after_many_steps(*_: object) -> None:
+        assert next(steps) % 1000 < 999, "something is missing"
+
+    monkeypatch.setattr(invariants, "check", break_after_many_steps)
     messages = []
     for _ in range(2):
         with pytest.raises(SimulationError) as failure:

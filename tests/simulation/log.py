@@ -41,6 +41,8 @@ class Log:
 
     room: str
     learn: Callable[[Log, Entry, str], None]
+    # What was said before it was opened, where a store has kept that.
+    kept: list[Happened] = attrs.field(factory=list)
     events: list[Happened] = attrs.field(factory=list)
     members: frozenset[str] = frozenset()
     # Where each member's current stay began.
@@ -65,4 +67,4 @@ class Log:
 
     def history(self, before: int) -> list[Happened]:
         """Everything before this position that a history may hold."""
-        return [event for event in self.events[:before] if event.is_history]
+        return self.kept + [event for event in self.events[:before] if event.is_history]

@@ -71,6 +71,8 @@ class User:
         return self.sound and self.link is not None and self.link.caught_up
 
 
+# More than any history here.
+_KEPT_EVENTS = 100
 # The longest chat of a flooder that may be under way; what is older has been refused.
 _ASKED_LIMIT = 5000
 
@@ -80,11 +82,13 @@ class Model:
     """All users and all rooms."""
 
     grace_s: float
+    # Whether what was said outlives its room.
+    stores: bool = False
     users: dict[str, User] = attrs.field(factory=dict)
     rooms: dict[str, Log] = attrs.field(factory=dict)
     # Where the members' heads are: the last transform of each of whom that is known.
     heads: dict[str, dict[str, int]] = attrs.field(factory=lambda: defaultdict(dict))
-    lines: int = 0
+    _kept: dict[str, list[Happened]] = attrs.field(factory=dict)
 
     # What is known
 
@@ -154,7 +158,6 @@ class Model:
             self._leave(self.rooms[room], user)
         else:
             self.rooms[room].append(user.name, kind, data)
-            self.lines += 1
 
     def lost(self, user: User, *, session_stays: bool) -> None:
         """The connection has ended, and the server knows it."""
@@ -177,7 +180,7 @@ class Model:
     def _join(self, user: User, room: str) -> None:
         log = self.rooms.get(room)
         if log is None:
-            log = self.rooms[room] = Log(room, self._learn)
+            log = self.rooms[room] = Log(room, self._learn, self._kept.pop(room, []))
         log.append(user.name, "join")
         join = log.events[-1]
         user.starts[room].append(Start(log, len(log.events), join))
@@ -186,6 +189,8 @@ class Model:
         log.append(user.name, "leave")
         self.heads[log.room].pop(user.name, None)
         if not log.members:
+            if self.stores:
+                self._kept[log.room] = log.history(len(log.events))[-_KEPT_EVENTS:]
             del self.rooms[log.room]
             del self.heads[log.room]
 
@@ -218,7 +223,6 @@ class Model:
             self._join(user, log.room)
         else:
             log.append(user.name, kind, data)
-            self.lines += 1
 
     def _find(self, user: User, room: str, said: tuple[str, object]) -> None:
         """It must be the next that was asked; what a user who keeps no limits has asked before it was refused."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import deque
+from pathlib import Path
 from random import Random
 
 import attrs
@@ -42,20 +44,20 @@ class Report:
 
 def simulate(seed: int, virtual_s: float | None = None) -> Report:
     """Run a seed, for so many virtual seconds or as many as the seed says. Raises SimulationError."""
-    with seeded_scheduler(seed), watched_outboxes():
-        return testing.run(_simulate, seed, virtual_s)
+    with seeded_scheduler(seed), watched_outboxes(), tempfile.TemporaryDirectory() as directory:
+        return testing.run(_simulate, seed, virtual_s, Path(directory) / "store")
 
 
-async def _simulate(seed: int, virtual_s: float | None) -> Report:
+async def _simulate(seed: int, virtual_s: float | None, store: Path) -> Report:
     dice = Random(seed)
-    config = _settings(dice)
+    config = _settings(dice, store)
     duration_s = virtual_s or dice.choice((600.0, 600.0, 1200.0, 3600.0))
     acts: deque[str] = deque(maxlen=30)
     ended_at = 0.0
     try:
         async with testing.open_server(config) as server:
             tasks = trio.lowlevel.current_statistics().tasks_living
-            world = World(server, config, dice, Model(config.resume_grace_s), acts)
+            world = World(server, config, dice, Model(config.resume_grace_s, stores=config.store is not None), acts)
             try:
                 await _live(world, duration_s)
                 await _end(world, tasks)
@@ -85,13 +87,15 @@ def _what_failed(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
 
 
-def _settings(dice: Random) -> Config:
+def _settings(dice: Random, store: Path) -> Config:
     return Config(
         seed=dice.getrandbits(32),
+        # (In memory the server writes its files on the spot, without a thread.)
+        store=str(store) if dice.random() < 0.3 else None,
         fps=dice.choice((5, 20)),
         history=dice.choice((0, 3, 50)),
         history_limit_bytes=dice.choice((3000, 256 * 1024)),
-        outbox_limit_frames=dice.choice((32, 256)),
+        outbox_limit_frames=dice.choice((12, 256)),
         outbox_limit_bytes=dice.choice((64 * 1024, 1024 * 1024)),
     )
 

@@ -14,6 +14,14 @@ from .model import Model, Start, User
 _SLACK_BYTES = 300
 
 
+@attrs.frozen
+class Limits:
+    """How much a history may hold."""
+
+    events: int
+    bytes: int
+
+
 @attrs.define(eq=False)
 class _View:
     """One stay in one room, or the part of it that came over one connection."""
@@ -39,7 +47,7 @@ class Views:
         self._views.clear()
         self._past = 0
 
-    def look(self, observer: Observer, limits: tuple[int, int], *, caught_up: bool) -> None:
+    def look(self, observer: Observer, limits: Limits, *, caught_up: bool) -> None:
         """Compare what has come since the last time."""
         for name, seen in [*observer.past[self._past :], *observer.rooms.items()]:
             if name in observer.returning and seen is observer.rooms.get(name):
@@ -64,7 +72,7 @@ class Views:
             self._views.pop(seen, None)
         self._past = len(observer.past)
 
-    def _open(self, name: str, seen: SeenRoom, observer: Observer, limits: tuple[int, int]) -> _View:
+    def _open(self, name: str, seen: SeenRoom, observer: Observer, limits: Limits) -> _View:
         starts = self.user.starts[name]
         assert starts, f"{self.user.name} is shown {name} and has not joined it"
         start = starts.popleft()
@@ -79,7 +87,7 @@ class Views:
             observer.sort(name, history)
         return _View(start, position, position)
 
-    def _place(self, start: Start, seen: SeenRoom, limits: tuple[int, int]) -> tuple[int, int]:
+    def _place(self, start: Start, seen: SeenRoom, limits: Limits) -> tuple[int, int]:
         """Where in the order somebody came back who did so in a hurry, and how many entries were history.
 
         There must be a place where everything fits: the list, the history before it, and all that came after it.
@@ -90,17 +98,18 @@ class Views:
             if count < 0 or events[position - 1].members != seen.members:
                 continue
             wanted = _unseen(start, position)
-            if _all_equal(events[position:], entries[count:]) and not _history_error(wanted, entries[:count], limits):
+            error = _history_error(wanted, entries[:count], limits, _with_what_is_held(seen, wanted, limits))
+            if not error and _all_equal(events[position:], entries[count:]):
                 return position, count
         raise AssertionError(
             f"{self.user.name} came back to {start.log.room}, and no place in its order fits {entries}"
         )
 
-    def _check_history(self, view: _View, seen: SeenRoom, observer: Observer, limits: tuple[int, int]) -> None:
+    def _check_history(self, view: _View, seen: SeenRoom, observer: Observer, limits: Limits) -> None:
         start, shown = view.start, seen.history or []
         name, room = self.user.name, start.log.room
         wanted = _unseen(start, view.began)
-        error = _history_error(wanted, shown, limits)
+        error = _history_error(wanted, shown, limits, _with_what_is_held(seen, wanted, limits))
         assert not error, f"{name} is shown a history of {room} that {error}"
         for event, entry in zip(wanted[len(wanted) - len(shown) :], shown, strict=True):
             event.check(entry, name)
@@ -131,20 +140,25 @@ def _unseen(start: Start, position: int) -> list[Happened]:
     return [event for event in known if start.seen is None or _time_of(event) > start.seen]
 
 
-def _history_error(wanted: list[Happened], shown: list[Entry], limits: tuple[int, int]) -> str:
+def _with_what_is_held(seen: SeenRoom, wanted: list[Happened], limits: Limits) -> Limits:
+    """A resume is promised what was said between its answer and its welcome, beside what the history holds."""
+    meanwhile = [event for event in wanted if event.time is not None and event.time >= seen.shown_at]
+    return Limits(limits.events + len(meanwhile), limits.bytes + sum(len(_encoded(event)) for event in meanwhile))
+
+
+def _history_error(wanted: list[Happened], shown: list[Entry], least: Limits, most: Limits) -> str:
     """What is wrong with a history: it must be the last events, as many as the limits allow."""
-    events_limit, bytes_limit = limits
-    if len(shown) > min(len(wanted), events_limit):
+    if len(shown) > min(len(wanted), most.events):
         return f"has {len(shown)} events"
     expected = wanted[len(wanted) - len(shown) :]
     if not _all_equal(expected, shown):
         return f"holds {shown}"
     size = sum(len(_encoded(event)) for event in expected)
-    if size > bytes_limit + _SLACK_BYTES:
+    if size > most.bytes + _SLACK_BYTES:
         return f"has {size} bytes"
-    if len(shown) < min(len(wanted), events_limit):
+    if len(shown) < min(len(wanted), least.events):
         more = size + len(_encoded(wanted[-len(shown) - 1]))
-        if more <= bytes_limit - _SLACK_BYTES:
+        if more <= least.bytes - _SLACK_BYTES:
             return f"has {len(shown)} of {len(wanted)} events"
     return ""
 

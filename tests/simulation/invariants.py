@@ -1,0 +1,43 @@
+"""What must hold after each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_vrchat._statistics import Statistics
+
+from .model import LOBBY, Model
+from .people import Person
+
+
+def check(people: Sequence[Person], model: Model, statistics: Statistics, open_links: int) -> None:
+    """Everybody who reads has seen all that happened, nothing is open, nobody is left, and the server counts right."""
+    model.pass_deadlines()
+    for person in people:
+        if person.user.sees_all:
+            assert person.observer is not None
+            model.check_sound(person.user)
+            person.views.check_caught_up(person.observer, model)
+    assert statistics.members == model.members(), f"{statistics.members} members, must be {model.describe()}"
+    rooms = len({LOBBY, *model.rooms})
+    assert statistics.rooms == rooms, f"{statistics.rooms} rooms are open, must be {sorted(model.rooms)}"
+    # The server may not have answered a handshake yet.
+    assert statistics.connections <= open_links, f"{statistics.connections} connections, not {open_links}"
+
+
+def check_heads(people: Sequence[Person], model: Model) -> None:
+    """Everybody who reads sees everybody where they are. (The first is a steward.)"""
+    watched = people[0].observer
+    assert watched is not None
+    for person in people:
+        observer = person.observer
+        if observer is None or person.link is None or not person.link.caught_up:
+            continue
+        for log in model.rooms_of(person.user):
+            room = log.room
+            shown = observer.rooms[room].transforms
+            for name, number in model.heads[room].items():
+                place = shown.get(name, {}).get("pos", {}).get("x")
+                assert place == number, f"{person.name} sees {name} in {room} at {place}, not at {number}"
+            if room in watched.rooms:
+                assert shown == watched.rooms[room].transforms, f"{person.name} sees others elsewhere in {room}"
