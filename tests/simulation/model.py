@@ -20,7 +20,7 @@ LOBBY = "lobby"
 # A steward sits here, from the first second to the last, and everybody may come in.
 WATCHED = (LOBBY, "den", "hall")
 # These close when the last leaves. Only for people whose connection is sound.
-PRIVATE = ("attic", "cellar")
+PRIVATE = ("attic", "cellar", "loft", "shed")
 # What follows a deadline may come so much later: a moment, for leaves that a room's task has to take.
 MOMENT_S = 0.01
 # The server's deadline for a write that stands still.

@@ -115,6 +115,9 @@ class Person:
         sound = self.user.sound and not self.slow and not link.up_stands and not link.delay_s
         # Of the others only the steward in the lobby knows whether they still have a session: they stay there.
         room = dice.choice((*WATCHED, *PRIVATE) if sound else WATCHED[1:])
+        visited = [private for private in PRIVATE if private in observer.inside]
+        if sound and visited and dice.random() < 0.7:
+            room = dice.choice(visited)  # short visits: such rooms are to be closed and opened again
         # What is on its way counts: nobody joins twice.
         kind = "leave" if room in observer.inside else "join"
         self.send(world, room, kind)

@@ -91,7 +91,7 @@ def _settings(dice: Random, store: Path) -> Config:
     return Config(
         seed=dice.getrandbits(32),
         # (In memory the server writes its files on the spot, without a thread.)
-        store=str(store) if dice.random() < 0.3 else None,
+        store=str(store) if dice.random() < 0.4 else None,
         fps=dice.choice((5, 20)),
         history=dice.choice((0, 3, 50)),
         history_limit_bytes=dice.choice((3000, 256 * 1024)),

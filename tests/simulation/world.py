@@ -104,7 +104,7 @@ class World:
         """A token that is spent, or whose session is over, resumes nothing."""
         link.send(_resume_request(token, {}))
         await self._hand_on(link)
-        codes = [message["response"]["code"] for message in link.messages()]
+        codes = [message.get("response", {}).get("code") for message in link.messages()]
         assert codes == [403], f"a resume with a token that is no longer good is answered with {codes}"
 
     async def _enter(self, person: Person, link: Link, request: dict[str, Any], seen: dict[str, float] | None) -> None:
