@@ -202,6 +202,7 @@ async def test_who_goes_on_after_a_refusal_is_read_more_slowly(autojump_clock: M
 async def test_members_a_room(autojump_clock: MockClock) -> None:
     async with testing.open_server(Config(members_per_room=2)) as server:
         tibi, anna = await server.login("Tibi"), await server.login("anna")
+        assert server.statistics.members == 2
         bea = await server.login("bea")
         messages = bea.messages()
         assert messages[0]["response"]["code"] == 202, "the login itself is granted"
@@ -350,6 +351,15 @@ def test_of_two_limits_in_total_the_lower_counts() -> None:
         assert admitted == expected
 
 
+def test_who_has_gone_is_forgotten() -> None:
+    admission = Admission(Config(), 0, lambda: 0.0)
+    for number in range(1000):
+        peer = Peer("x", f"192.0.2.{number}", exempt=False)
+        assert admission.admit(peer) == ""
+        admission.release(peer)
+    assert not admission._open
+
+
 def test_loopback_is_exempt_unless_set_otherwise() -> None:
     networks = Networks(Config().exempt_networks)
     for host in ("127.0.0.1", "127.66.1.2", "::1", "::ffff:127.0.0.1"):
@@ -462,6 +472,12 @@ async def test_guesses_at_a_held_name_are_429(autojump_clock: MockClock) -> None
             answers += codes(await server.login("Tibi", f"guess {number}", address="192.0.2.7"))
         assert answers == [409, 409, 409, 429, 429]
         assert codes(await server.login("Tibi", address="192.0.2.8")) == [202], "the owner is not locked out"
+
+
+async def test_coming_back_is_no_failure(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        for _ in range(8):
+            assert codes(await server.login("Tibi", address="192.0.2.7")) == [202]
 
 
 # Without limits

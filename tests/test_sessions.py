@@ -424,7 +424,7 @@ async def test_while_somebody_is_lost_the_frame_clock_sleeps(autojump_clock: Moc
         tibi.client.reset()
         await settle()
         anna.send({"room": "lobby", "type": "transform", "data": {}})
-        await trio.sleep(1)
+        await trio.sleep(1.02)  # (between two frames)
         batches = server.statistics.batches
         assert trio.lowlevel.current_statistics().seconds_to_next_deadline > 5, "the next is a ping"
         await trio.sleep(5)
