@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 import trio
 
@@ -79,6 +80,13 @@ CLOSE_CODES = {
     "half a frame": 4008,
     "vanished": 4008,
 }
+
+
+# Those that make the server keep the most while they last.
+LARGE = ("large line flood", "large transform flood", "room flood", "many connections", "abandoned sessions")
+# The cycles that errors leave behind wait for the garbage collector, which a server lets run seldom: memory levels off
+# after some rounds. What is really kept grows by this much in each.
+GROWTH_LIMIT_BYTES = 20_000_000
 
 
 # The control
@@ -197,3 +205,23 @@ async def test_ours_withstands(name: str, server: Program, port: int, capsys: py
         assert target.close_codes == [CLOSE_CODES[name]]
     with capsys.disabled():
         sys.stdout.write(f"\n  {name}: {took_s:.1f} s, freed {freed_s:.1f} s after it, {witness.said} lines beside it ")
+
+
+async def test_memory_and_connections_are_back_after_all_of_them(
+    server: Program, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is kept for those who have gone would grow with each round."""
+    process = psutil.Process(server.process.pid)
+    after: list[int] = []
+    for _ in range(3):
+        async with beside_a_witness(port) as witness:
+            await witness.hear_another()
+            baseline = descriptors(server)
+            for name in LARGE:
+                await ATTACKS[name].run(Target("127.0.0.1", port))
+            await until_descriptors_are(server, baseline)
+        after.append(process.memory_info().rss)
+    with capsys.disabled():
+        figures = ", ".join(f"{rss / 1e6:.0f}" for rss in after)
+        sys.stdout.write(f"\n  the server's memory after each of three rounds of {', '.join(LARGE)}: {figures} MB ")
+    assert after[-1] - after[0] < GROWTH_LIMIT_BYTES
