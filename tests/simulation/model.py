@@ -247,6 +247,12 @@ class Model:
                 assert not seen_by, f"{user.name} is a ghost in {log.room}: {seen_by[0]} saw no leave"
                 self._leave(log, user)
 
+    def in_doubt(self) -> int:
+        """Memberships of those whose time is over at just this moment, so that they may have left or not."""
+        now = trio.current_time()
+        users = [user for user in self.users.values() if user.gone_by is not None and now >= user.gone_by - MOMENT_S]
+        return sum(len(list(self.rooms_of(user))) for user in users)
+
     def check_sound(self, user: User) -> None:
         """Of a user whose connection is sound, and whose bytes are all handled, nothing is open."""
         user.session_until = float("inf")
