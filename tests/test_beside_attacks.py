@@ -41,7 +41,8 @@ def test_a_hundred_members_beside_every_attack(capsys: pytest.CaptureFixture[str
                 assert members.process.wait(_DEADLINE_S) == 0, rest(members.stderr)
                 attackers.process.terminate()
                 status, errors = attackers.end()
-                assert status == 0, errors
+                # Whole, where a plain assertion would cut it.
+                assert status == 0, "\n".join(errors)
                 attacks = json.loads(rest(attackers.stdout)[-1])
             figures = json.loads(rest(members.stdout)[-1])
         cpu_s = sum(psutil.Process(server.process.pid).cpu_times()[:2])

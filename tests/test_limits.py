@@ -154,6 +154,36 @@ async def test_bytes_over_all_are_256_kib_a_second_and_what_is_dropped_is_told_o
         assert len(heard(tibi)) == 1
 
 
+async def test_large_messages_of_one_room_are_256_kib_a_second_whoever_sends_them(autojump_clock: MockClock) -> None:
+    async with testing.open_server() as server:
+        anna = await server.login("anna")
+        people = [await server.login(f"Tibi {number}") for number in range(6)]
+        anna.texts()
+        for person in people:
+            person.texts()
+            person.send(say("x" * 60_000))
+            await settle()
+        people[0].send(say("x" * 1000))  # (with its quotes 1,002 bytes)
+        people[1].send({"room": "lobby", "type": "list", "data": "x" * 2000})
+        people[2].send({"room": "elsewhere", "type": "join"})
+        people[2].send({"room": "elsewhere", "data": "x" * 60_000})
+        lines: list[str] = []
+        refused: list[dict[str, Any]] = []
+        for _ in range(10):  # what waits on the way is more than a pipe holds
+            await settle()
+            lines += heard(anna)
+            refused += [message["response"] for message in people[4].messages() if message["info"] == "error"]
+        assert [len(line) for line in lines] == [60_000] * 4 + [1000]
+        assert [refusal["code"] for refusal in refused] == [429]
+        assert refused[0]["detail"] == {"room": "lobby", "retry_after": pytest.approx(0.145, abs=0.001)}
+        assert codes(people[0]) == codes(people[1]) == [], "what people type, and what is not relayed, passes"
+        assert codes(people[2]) == [], "each room has its own"
+        await trio.sleep(refused[0]["detail"]["retry_after"])
+        people[4].send(say("y" * 60_000))
+        await settle()
+        assert [len(data) for data in heard(anna)] == [60_000]
+
+
 async def test_a_flood_is_read_more_slowly(autojump_clock: MockClock) -> None:
     async with testing.open_server() as server:
         anna = await server.login("anna")

@@ -199,7 +199,8 @@ class Config:
     # Transforms of a kilobyte, 90 times a second, in two rooms, and as much again.
     bytes_per_s: int = attrs.field(default=256 * 1024, validator=_number(0, 1 << 40))
     """Bytes a second that a client may send in the long run, each message counting for at least 512; transforms over it
-    are dropped (429, once a second). 0: no limit."""
+    are dropped (429, once a second). As many may be said in one room, in messages over 1 KiB, by all of its members;
+    what is more is not delivered (429). 0: no limit."""
 
     # Nobody is in 32 places at once. Ergo (IRC) allows 100 channels.
     rooms_per_user: int = attrs.field(default=32, validator=_number(0, 10_000_000))

@@ -45,6 +45,10 @@ class Entrance:
         except trio.BrokenResourceError:
             raise InternalError(f"room {self._room.name!r} has lost its task") from None
 
+    def count(self, size: int) -> None:
+        """Count so many bytes that somebody is about to say. Raises SlowDown (429)."""
+        self._room.rate.count(size, trio.current_time())
+
     def move(self, member: Member, time: float, data: bytes) -> None:
         """Hand the room a transform."""
         self._room.move(member, time, data)

@@ -1,4 +1,4 @@
-"""Limits on rates: the token bucket, and what one client may send.
+"""Limits on rates: the token bucket, what one client may send, and what one room may be told.
 
 A bucket holds `at_once` and is filled by `per_s` every second. What is taken must be in it.
 """
@@ -78,6 +78,29 @@ class ClientRates:
         """A transform is dropped. Raises SlowDown (429) unless the client was told lately."""
         if not self._drops_told.take(1, now):
             raise SlowDown("too many transforms", retry_after=_rounded_up(wait_s))
+
+
+# What nobody types is large.
+_LARGE_BYTES = 1024
+
+
+class RoomRate:
+    """What is said in one room, against its limit. `now` is as for `Bucket`.
+
+    Everybody's outbox takes all of it, so what counts is not what one sends but what all do: a dozen who each keep to
+    their own limit, or one who connects anew when it is used up, would have everybody else closed for being too slow.
+    Lines that people type are not counted, so that who floods a room cannot silence it.
+    """
+
+    __slots__ = ("_large",)
+
+    def __init__(self, config: Config, now: float) -> None:
+        self._large = Bucket(config.bytes_per_s, config.bytes_per_s, now) if config.bytes_per_s else None
+
+    def count(self, size: int, now: float) -> None:
+        """Count what somebody says, by its bytes. Raises SlowDown (429)."""
+        if size > _LARGE_BYTES and self._large is not None and (wait_s := self._large.take(size, now)):
+            raise SlowDown("too many large messages in the room", retry_after=_rounded_up(wait_s))
 
 
 def _rounded_up(wait_s: float) -> float:

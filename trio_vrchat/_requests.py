@@ -291,6 +291,8 @@ class Requests:
             return
         if membership is None:
             raise NotInRoom(f"not in room {message.room!r}")
+        if message.type not in (messages.LEAVE, messages.LIST):
+            membership.entrance.count(len(message.data))
         self._statistics.events_in += 1
         if message.type == messages.LEAVE:
             await self.session.leave(message.room)

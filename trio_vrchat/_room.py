@@ -23,6 +23,7 @@ from ._frame_clock import FrameClock
 from ._frames import text_frame
 from ._members import Event, Member, Say
 from ._presence import Delivery, Presence
+from ._rate import RoomRate
 from ._statistics import Statistics
 
 # Events that may wait for a room. The task empties it whole each time it runs, so it is as long as what arrives
@@ -88,6 +89,7 @@ class Room:
         self._statistics = statistics
         self._predecessor = predecessor
         self._tick_due = False
+        self.rate = RoomRate(config, trio.current_time())
         self.finished = trio.Event()
 
     def move(self, member: Member, time: float, data: bytes) -> None:
