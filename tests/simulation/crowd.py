@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import msgspec
+import trio
 
 from trio_vrchat._frames import BINARY, CLOSE, CONTINUATION, PING, TEXT
 from trio_vrchat.testing import client_frame
@@ -55,6 +56,10 @@ _BAD_TEXTS = (
 )
 
 
+# What a refused message is made to wait for at most, and a little more: 16 KiB of 512 KiB a second.
+_MESSAGE_S = 0.04
+
+
 @attrs.define(eq=False)
 class Stranger:
     """A connection without a login, which the server ends in its own time."""
@@ -63,6 +68,8 @@ class Stranger:
     link: Link | None = None
     number: int = 0
     logged_in: bool = False
+    # Until when the server may still be reading what was sent.
+    moves_until: float = 0.0
 
     @property
     def name(self) -> str:
@@ -144,6 +151,7 @@ class Flooder(Stranger):
                     world.model.sent(self.user, room, kind, data)
 
         link.send_bytes(b"".join(_frame_of(*message) for message in messages), delivered)
+        self.moves_until = max(trio.current_time(), self.moves_until) + len(messages) * _MESSAGE_S
         return f"floods with {len(messages)} messages"
 
     def _message(self, dice: Random) -> tuple[str, str, object]:
