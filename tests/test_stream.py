@@ -18,7 +18,13 @@ from trio_vrchat.testing import settle
 def guarded() -> tuple[GuardedStream, Pipe]:
     _, server_end, _, down = stream_pair("peer")
     stream = GuardedStream(
-        server_end, message_limit_bytes=1000, bytes_per_s=0, write_timeout_s=5, statistics=Statistics()
+        server_end,
+        message_limit_bytes=1000,
+        bytes_per_s=0,
+        write_timeout_s=5,
+        statistics=Statistics(),
+        on_text=lambda _: None,
+        has_backlog=lambda: False,
     )
     return stream, down
 

@@ -1,9 +1,12 @@
 """One client's connection, from its first byte to its last: the tasks that move bytes and time.
 
-    socket ─▶ GuardedStream ─▶ trio-websocket's reader ─▶ Requests ─▶ room …
+    socket ─▶ GuardedStream ─▶ Requests ─▶ room …
+                 └─▶ trio-websocket's reader ─▶ Requests    (fragments, binary frames, what is not sound)
     socket ◀─ GuardedStream ◀─ writer ◀─ Outbox ◀─ Requests, rooms
 
 - Nothing that a client does ends anything but its own connection: `serve_connection` is the one boundary.
+- A message has its effect in the middle of the read that brought it, where that needs no waiting. Where it does, it and
+  all that come after it are a backlog, which has a task of its own, and nothing is read meanwhile.
 - The socket is ours. The library reads and answers on it until the conversation is over; then its task is ended, the
   leaves go out, and the closing handshake is done here, with the right code, within `close_timeout_s`.
 - `close` is how the server ends a connection: it notes the code, and the connection's own tasks do the rest.
@@ -14,6 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 
 import attrs
@@ -26,7 +30,7 @@ from ._keepalive import Keepalive
 from ._messages import NO_LOGIN, TOO_SLOW
 from ._origin import is_allowed, values_of
 from ._outbox import Outbox
-from ._requests import House, Requests
+from ._requests import House, Remainder, Requests
 from ._stream import GuardedStream
 
 # WebSocket close codes: RFC 6455, section 7.4.1.
@@ -102,7 +106,12 @@ class Connection:
             bytes_per_s=config.bytes_per_s,
             write_timeout_s=config.write_timeout_s,
             statistics=house.statistics,
+            on_text=self._take,
+            has_backlog=lambda: bool(self._backlog),
         )
+        # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
+        self._backlog: deque[str | bytes | Remainder] = deque()
+        self._handling: trio.Nursery | None = None
         self._stream.on_pong = self._take_pong
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
@@ -198,11 +207,14 @@ class Connection:
         _log.info("%s: connected", self.peer, extra=self._requests.who())
         writing.start_soon(self._write, name=f"writer to {self.peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
-        try:
-            while True:
-                await self._handle(await websocket.get_message())
-        except trio_websocket.ConnectionClosed:
-            pass
+        async with trio.open_nursery() as self._handling:
+            self._stream.begin_frames()
+            try:
+                while True:
+                    self._take(await websocket.get_message())
+                    self._stream.returned()
+            except trio_websocket.ConnectionClosed:
+                pass
 
     async def _handshake(self, library: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
         """Take the client's upgrade request, on any path. None if there is none in time."""
@@ -221,7 +233,6 @@ class Connection:
                 return None
             finally:
                 self._stream.on_end = _do_nothing
-            self._stream.begin_frames()
             return websocket
         return None
 
@@ -239,11 +250,33 @@ class Connection:
         )
         return False
 
-    async def _handle(self, message: str | bytes) -> None:
+    def _take(self, message: str | bytes) -> None:
+        """A message has come."""
+        if self._handling is None or self._conversation.cancel_called:
+            return
+        if self._backlog:
+            self._backlog.append(message)
+        elif (remainder := self._begin(message)) is not None:
+            self._backlog.append(remainder)
+            self._handling.start_soon(self._handle_backlog, name=f"backlog of {self.peer}")
+
+    def _begin(self, message: str | bytes) -> Remainder | None:
         if isinstance(message, str):
-            await self._requests.handle(message)
-        else:
-            self._requests.refuse_binary()
+            return self._requests.begin(message)
+        self._requests.refuse_binary()
+        return None
+
+    async def _handle_backlog(self) -> None:
+        while self._backlog:
+            first = self._backlog[0]
+            remainder = first if isinstance(first, Remainder) else self._begin(first)
+            if remainder is not None:
+                await self._requests.finish(remainder)
+            else:
+                # What one read holds is thousands of tiny messages.
+                await trio.lowlevel.checkpoint()
+            self._backlog.popleft()
+        self._stream.read_on()
 
     async def _write(self) -> None:
         """Write what waits in the outbox, until it is closed and empty."""

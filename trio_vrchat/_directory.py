@@ -43,7 +43,20 @@ class Entrance:
         try:
             await self._events.send(event)
         except trio.BrokenResourceError:
-            raise InternalError(f"room {self._room.name!r} has lost its task") from None
+            raise self._broken() from None
+
+    def _broken(self) -> InternalError:
+        return InternalError(f"room {self._room.name!r} has lost its task")
+
+    def offer(self, event: Event) -> bool:
+        """Hand the room an event if it takes one now; says whether it did. Raises InternalError if it is broken."""
+        try:
+            self._events.send_nowait(event)
+        except trio.WouldBlock:
+            return False
+        except trio.BrokenResourceError:
+            raise self._broken() from None
+        return True
 
     def count(self, size: int) -> None:
         """Count so many bytes that somebody is about to say. Raises SlowDown (429)."""

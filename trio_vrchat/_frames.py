@@ -3,9 +3,10 @@
 A frame from a server is not masked, so one frame is the same bytes for every recipient: `text_frame` builds it once
 and any number of connections write it.
 
-`FrameMeter` reads along with the frames of one client, header by header, before the WebSocket library sees them. The
-library counts characters of whole messages, so that empty fragments pass it without end, and it answers a broken
-frame by silence; the meter counts bytes and fragments and names the close code. It never looks into a payload.
+`whole_text` reads the frames that nearly all frames of a client are: a text message in one piece. What it does not
+read goes through `FrameMeter`, header by header, before the WebSocket library sees it. The library counts characters
+of whole messages, so that empty fragments pass it without end, and it answers a broken frame by silence; the meter
+counts bytes and fragments and names the close code. It never looks into a payload.
 """
 
 from __future__ import annotations
@@ -54,13 +55,47 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return _frame(CLOSE, code.to_bytes(2, "big") + text)
 
 
+_WHOLE_TEXT = _FIN | TEXT
+_SHORT_HEADER_BYTES, _MIDDLE_HEADER_BYTES = 2 + _MASK_BYTES, 4 + _MASK_BYTES
+
+
+def whole_text(data: bytes, start: int, limit_bytes: int) -> tuple[str, int] | None:
+    """The text message that begins at `start` and the place where it ends.
+
+    None where something else is: another kind of frame, a part of a message, a frame that breaks a rule, text that is
+    no UTF-8, a message of more than `limit_bytes`.
+    """
+    end = len(data)
+    begin = start + _SHORT_HEADER_BYTES
+    if end < begin or data[start] != _WHOLE_TEXT:
+        return None
+    length = data[start + 1] - _MASKED  # (negative where there is no mask)
+    if length >= _LENGTH_IN_2_BYTES:
+        begin = start + _MIDDLE_HEADER_BYTES
+        if length == _LENGTH_IN_8_BYTES or end < begin:
+            return None
+        length = int.from_bytes(data[start + 2 : start + 4], "big")
+        if length < _LENGTH_IN_2_BYTES:
+            return None
+    stop = begin + length
+    if length < 0 or stop > end or length > limit_bytes:
+        return None
+    mask = data[begin - _MASK_BYTES : begin] * (length // _MASK_BYTES + 1)
+    masked = int.from_bytes(data[begin:stop], "little")
+    try:
+        return (masked ^ int.from_bytes(mask[:length], "little")).to_bytes(length, "little").decode(), stop
+    except UnicodeDecodeError:
+        return None
+
+
 class FrameMeter:
     """Checks the headers of the frames that one client sends, as their bytes come in, split anywhere.
 
-    - `feed` MUST be given every byte after the handshake, once, in order.
+    - `feed` MUST be given every byte after the handshake, once, in order; but whole text messages may be left out
+      `between_messages`.
     - `peer_closed` turns true with the header of the client's close frame. What follows it has no meaning
       (section 5.5.1): it is not judged and not to be passed on.
-    - `pongs` counts pongs, and `frames` all frames.
+    - `pongs` counts pongs, `frames` all frames, and `messages` the data messages of which the last frame has begun.
     - `violation` says what broke the rules: 1002 where a header breaks section 5.2, 5.4 or 5.5; 1009 where a message
       announces more bytes than the limit, or comes in more pieces than one for each 16 bytes of the limit. The rest of
       the stream has no meaning after it.
@@ -74,6 +109,7 @@ class FrameMeter:
         "_message_bytes",
         "_payload_left",
         "frames",
+        "messages",
         "peer_closed",
         "pongs",
         "violation",
@@ -87,9 +123,15 @@ class FrameMeter:
         self._fragments = 0  # of the message that is under way; 0 between messages
         self._message_bytes = 0
         self.frames = 0
+        self.messages = 0
         self.pongs = 0
         self.peer_closed = False
         self.violation: FrameViolation | None = None
+
+    @property
+    def between_messages(self) -> bool:
+        """Whether a new message may begin here."""
+        return not (self._payload_left or self._fragments or self._header or self.peer_closed or self.violation)
 
     def feed(self, data: bytes | bytearray, limit_frames: int | None = None) -> int:
         """Read on. Returns how many of these bytes may be passed on: up to a violation or the end of a close frame.
@@ -177,5 +219,6 @@ class FrameMeter:
         if self._fragments > self._fragments_limit:
             raise FrameViolation(MESSAGE_TOO_BIG, f"a message has at most {self._fragments_limit} fragments")
         if final:
+            self.messages += 1
             self._fragments = 0
             self._message_bytes = 0

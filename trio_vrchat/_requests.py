@@ -2,8 +2,8 @@
 
 `Requests` decodes a message, checks it in the protocol's order (406, 403, 400, then what the request itself needs:
 chapter 1), answers through the outbox, and hands room events to the rooms. Whatever a client sends ends in an answer;
-nothing that it sends raises out of `handle`. It knows neither sockets nor tasks; a room is all that it waits for, and
-what looks at passwords.
+nothing that it sends raises out of `begin` or `finish`. It knows neither sockets nor tasks; a room is all that it waits
+for, and what looks at passwords. `begin` is all of nearly every message: what waits for something is its remainder.
 
 Everything but a transform counts as an event, whatever becomes of it: a refusal costs the server as much as an effect.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -48,7 +49,7 @@ from ._errors import (
 from ._frames import text_frame
 from ._history import Held
 from ._login import Login
-from ._members import List, Resume, Say
+from ._members import Event, List, Resume, Say
 from ._messages import RoomMessage, SystemRequest
 from ._rate import ClientRates
 from ._session import Link, Membership, Session, Sessions
@@ -73,6 +74,14 @@ class House:
     sessions: Sessions
     login: Login
     statistics: Statistics
+
+
+@attrs.frozen
+class Remainder:
+    """What a message still needs after `begin`, and must wait for; `tree` is the message."""
+
+    tree: dict[str, Any]
+    run: Callable[[], Awaitable[None]]
 
 
 class Requests:
@@ -113,30 +122,48 @@ class Requests:
         """Peer and user, for a log line's `extra`."""
         return {"peer": self._peer.text, "user": self.session and self.session.user}
 
-    async def handle(self, text: str) -> None:
-        """Let one text message have its effect, and answer it."""
+    def begin(self, text: str) -> Remainder | None:
+        """Let one text message have its effect, and answer it; returns what must wait for something.
+
+        `finish` MUST be called with that before the next message begins.
+        """
         if self._taken_over:
-            return
+            return None
         tree: dict[str, Any] = {}
         try:
-            over_s = self._rates.count_bytes(text, trio.current_time())
+            now = trio.current_time()
+            over_s = self._rates.count_bytes(text, now)
             try:
                 tree = parse(text)
             except InvalidStructure:
-                self._rates.count_event(over_s, trio.current_time())
+                self._rates.count_event(over_s, now)
                 raise
             if "system" not in tree and self.session is not None:
-                await self._room_message(text, over_s)
-                return
-            self._rates.count_event(over_s, trio.current_time())
-            if self.session is None and tree.get("system") not in _BEFORE_LOGIN:
-                raise AccessDenied("not logged in")
-            await self._system_request(read_system_request(tree))
-        except RequestError as error:
-            self._refuse(error, tree)
-        except Exception:  # noqa: BLE001  (a bug of ours: the client is told, and goes on)
-            _log.exception("%s: a message could not be handled", self._peer, extra=self.who())
-            self._refuse(InternalError(), tree)
+                run = self._room_message(text, over_s, now)
+            else:
+                self._rates.count_event(over_s, now)
+                if self.session is None and tree.get("system") not in _BEFORE_LOGIN:
+                    raise AccessDenied("not logged in")
+                run = self._system_request(read_system_request(tree))
+        except Exception as error:  # noqa: BLE001  (as in `finish`)
+            self._answer_failure(error, tree)
+            return None
+        return None if run is None else Remainder(tree, run)
+
+    async def finish(self, remainder: Remainder) -> None:
+        """Wait for what a message needs, let it have its effect, and answer it."""
+        if self._taken_over:
+            return
+        try:
+            await remainder.run()
+        except Exception as error:  # noqa: BLE001  (a bug of ours: the client is told, and goes on)
+            self._answer_failure(error, remainder.tree)
+
+    def _answer_failure(self, error: Exception, tree: dict[str, Any]) -> None:
+        if not isinstance(error, RequestError):
+            _log.error("%s: a message could not be handled", self._peer, exc_info=error, extra=self.who())
+            error = InternalError()
+        self._refuse(error, tree)
 
     def refuse_binary(self) -> None:
         """Answer a binary frame."""
@@ -146,9 +173,9 @@ class Requests:
         except RequestError as error:
             self._refuse(error, {})
 
-    def _drop_transform(self, wait_s: float) -> None:
+    def _drop_transform(self, wait_s: float, now: float) -> None:
         """Raises SlowDown (429) unless the client was told lately."""
-        self._rates.drop_transform(wait_s, trio.current_time())
+        self._rates.drop_transform(wait_s, now)
         self._statistics.rate_limited += 1
 
     # Answers
@@ -172,18 +199,19 @@ class Requests:
 
     # System requests
 
-    async def _system_request(self, request: SystemRequest) -> None:
+    def _system_request(self, request: SystemRequest) -> Callable[[], Awaitable[None]] | None:
         match request.system:
             case "ping":
                 self._answer(messages.PONG, {})
             case "login":
-                await self._login(request.options)
+                return partial(self._login, request.options)
             case "resume":
-                await self._resume(request.options)
+                return partial(self._resume, request.options)
             case "rooms":
                 self._answer(messages.LISTING, self._directory.titles())
             case _:
                 raise UnknownCommand("no system request has that name")
+        return None
 
     def _check_not_logged_in(self) -> None:
         if self.session is not None:
@@ -268,38 +296,42 @@ class Requests:
 
     # Room messages
 
-    async def _room_message(self, text: str, over_s: float) -> None:
+    def _room_message(self, text: str, over_s: float, now: float) -> Callable[[], Awaitable[None]] | None:
         assert self.session is not None
         try:
             message = read_room_message(text)
         except BadRequest:
-            self._rates.count_event(over_s, trio.current_time())
+            self._rates.count_event(over_s, now)
             raise
         if message.type == messages.TRANSFORM:
-            self._transform(message, over_s)
-            return
-        self._rates.count_event(over_s, trio.current_time())
+            self._transform(message, over_s, now)
+            return None
+        self._rates.count_event(over_s, now)
         membership = self._membership(message)
-        _room_log.debug(
-            "%s: a message to room %.70r", self._peer, message.room, extra=self.who() | {"room": message.room}
-        )
+        if _room_log.isEnabledFor(logging.DEBUG):
+            _room_log.debug(
+                "%s: a message to room %.70r", self._peer, message.room, extra=self.who() | {"room": message.room}
+            )
         if message.type == messages.JOIN:
             if membership is not None:
                 raise Conflict(f"already in room {message.room!r}")
             self._statistics.events_in += 1
-            await self._join(message.room)
-            return
+            return partial(self._join, message.room)
         if membership is None:
             raise NotInRoom(f"not in room {message.room!r}")
-        if message.type not in (messages.LEAVE, messages.LIST):
-            membership.entrance.count(len(message.data))
-        self._statistics.events_in += 1
         if message.type == messages.LEAVE:
-            await self.session.leave(message.room)
-        elif message.type == messages.LIST:
-            await membership.entrance.send(List(membership.member))
+            self._statistics.events_in += 1
+            return partial(self.session.leave, message.room)
+        event: Event
+        if message.type == messages.LIST:
+            event = List(membership.member)
         else:
-            await membership.entrance.send(Say(membership.member, message.type, bytes(message.data)))
+            membership.entrance.count(len(message.data))
+            event = Say(membership.member, message.type, bytes(message.data))
+        self._statistics.events_in += 1
+        if membership.entrance.offer(event):
+            return None
+        return partial(membership.entrance.send, event)
 
     def _membership(self, message: RoomMessage) -> Membership | None:
         """The user's place in that room. Raises BadRequest (400) where no room can have that name."""
@@ -309,7 +341,7 @@ class Requests:
             check_name(message.room, ROOM_NAME_LIMIT, "room")
         return membership
 
-    def _transform(self, message: RoomMessage, over_s: float) -> None:
+    def _transform(self, message: RoomMessage, over_s: float, now: float) -> None:
         try:
             membership = self._membership(message)
             data = read_transform(bytes(message.data))
@@ -317,12 +349,12 @@ class Requests:
                 raise NotInRoom(f"not in room {message.room!r}")
         except RequestError:
             # One that is refused is an event like any other: it has an answer.
-            if wait_s := self._rates.event_wait_s(trio.current_time()):
-                self._drop_transform(wait_s)
+            if wait_s := self._rates.event_wait_s(now):
+                self._drop_transform(wait_s, now)
                 return
             raise
         if over_s:
-            self._drop_transform(over_s)
+            self._drop_transform(over_s, now)
             return
         self._statistics.events_in += 1
         membership.entrance.move(membership.member, self._clock.now(), data)

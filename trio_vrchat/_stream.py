@@ -3,7 +3,9 @@
 trio-websocket does the handshake, the control frames and the assembly of messages on it; it is given the stream, and
 the socket stays ours. Between the two stands what the library leaves open:
 
-- every byte from the client passes a FrameMeter first, so that a broken or oversize frame never reaches the library;
+- text messages that come in one frame, as nearly all do, are read here and given to `on_text`; everything else passes
+  a FrameMeter, so that a broken or oversize frame never reaches the library. Messages keep their order: while the
+  library has one, all that follow go the same way;
 - whatever ends the library's reading is noted (`on_end`), because its handshake would wait for ever after it;
 - frames go out whole: the library's control frames and our data frames are each one `send_all`, in turn;
 - a write that stands still has a deadline, and a write that was cut off breaks the stream, because the peer would take
@@ -23,7 +25,7 @@ from collections.abc import Callable
 import trio
 
 from ._errors import FrameViolation
-from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame
+from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame, whole_text
 from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
 from ._statistics import Statistics
 
@@ -31,8 +33,8 @@ from ._statistics import Statistics
 _HEAD_END = re.compile(rb"\n\r?\n")
 _HEAD_LIMIT_BYTES = 16 * 1024
 _READ_BYTES = 16 * 1024
-# Frames that the library is given at once: it handles them without a checkpoint, and thousands of tiny ones, of which
-# one read has room for, would hold everybody else up for 40 ms.
+# Frames that are read at once: the library handles them without a checkpoint, and thousands of tiny ones, of which one
+# read has room for, would hold everybody else up for 40 ms.
 _FRAMES_PER_READ = 64
 # What the pace counts for a message that was refused for a rate.
 _REFUSAL_WEIGHT_BYTES = 16 * 1024
@@ -47,12 +49,17 @@ class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
     - `begin_frames` MUST be called once the handshake is done; no frame is read before.
+    - For each message that the library gives, `returned` MUST be called, after `has_backlog` is true of it.
+    - While `has_backlog` is true nothing is read; `read_on` MUST be called when it no longer is.
     - `request_head`: the head of the handshake's request, once it is complete and until then.
     - `close_sent`: a close frame has gone out; nothing else will.
     - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
     - `broken_because`: what TLS has to say about that; for the log.
     - `stalled`: broken, because a write stood still for `write_timeout_s`.
     """
+
+    quick = True
+    """Whether whole messages are read here. The same tests hold both ways."""
 
     def __init__(
         self,
@@ -62,8 +69,15 @@ class GuardedStream(trio.abc.Stream):
         bytes_per_s: float,
         write_timeout_s: float,
         statistics: Statistics,
+        on_text: Callable[[str], object],
+        has_backlog: Callable[[], bool],
     ) -> None:
         self._stream = stream
+        self._on_text = on_text
+        self._has_backlog = has_backlog
+        self._limit_bytes = message_limit_bytes
+        self._with_library = 0  # messages
+        self._reading_on = trio.lowlevel.ParkingLot()
         self._write_timeout_s = write_timeout_s
         self._statistics = statistics
         self._meter = FrameMeter(message_limit_bytes)
@@ -101,12 +115,31 @@ class GuardedStream(trio.abc.Stream):
     # For the library
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The client's next bytes, checked; empty at the end, and after a violation."""
-        if self._closed_by_library:
-            raise trio.ClosedResourceError
-        if self.violation is not None:
-            self.on_end()
-            return b""
+        """The client's next bytes that are for the library, checked; empty at the end, and after a violation."""
+        while True:
+            if self._closed_by_library:
+                raise trio.ClosedResourceError
+            if self.violation is not None:
+                self.on_end()
+                return b""
+            await self._turn_to_read()
+            data, self._kept = self._kept, b""
+            try:
+                data = data or await self._receive(max_bytes or _READ_BYTES)
+            except trio.BrokenResourceError as error:
+                self.broken = True
+                if isinstance(error.__cause__, ssl.SSLError):
+                    self.broken_because = f"TLS: {error.__cause__.reason or 'broken'}"
+                self.on_end()
+                raise
+            if not data:
+                self.on_end()
+                return b""
+            if sound := self._read_head(data) if self._head is not None else self._read_frames(data):
+                return sound
+
+    async def _turn_to_read(self) -> None:
+        """Wait until the client may be read."""
         if self._head is None:
             # The library reads on before it has answered the handshake, and forgets what it reads there until more
             # comes. So frames that came right behind the head are kept until the handshake is done.
@@ -114,21 +147,10 @@ class GuardedStream(trio.abc.Stream):
         if self._paused_until:
             await trio.sleep_until(self._paused_until)
             self._paused_until = 0.0
-        data, self._kept = self._kept, b""
-        if data:
+        while self._has_backlog():
+            await self._reading_on.park()
+        if self._kept:
             await trio.lowlevel.checkpoint()
-        try:
-            data = data or await self._receive(max_bytes or _READ_BYTES)
-        except trio.BrokenResourceError as error:
-            self.broken = True
-            if isinstance(error.__cause__, ssl.SSLError):
-                self.broken_because = f"TLS: {error.__cause__.reason or 'broken'}"
-            self.on_end()
-            raise
-        sound = self._read_head(data) if self._head is not None else self._read_frames(data)
-        if not sound:
-            self.on_end()
-        return sound
 
     async def _receive(self, max_bytes: int) -> bytes:
         data = bytes(await self._stream.receive_some(max_bytes))
@@ -151,13 +173,27 @@ class GuardedStream(trio.abc.Stream):
         return data[:head_bytes]
 
     def _read_frames(self, data: bytes) -> bytes:
-        """The part of these bytes that the library may see now."""
-        before, pongs_before = self._meter.frames, self._meter.pongs
-        sound = self._meter.feed(data, _FRAMES_PER_READ)
-        if self._meter.pongs != pongs_before:
+        """Take the whole messages out of these bytes; returns the part of the rest that the library may see now."""
+        meter = self._meter
+        messages, position = 0, 0
+        if not self._with_library and meter.between_messages and self.quick:
+            limit_bytes = self._limit_bytes
+            while messages < _FRAMES_PER_READ and (found := whole_text(data, position, limit_bytes)) is not None:
+                text, position = found
+                messages += 1
+                self._on_text(text)
+            if position == len(data):
+                self._count(max(position, messages * MESSAGE_WEIGHT_BYTES))
+                return b""
+            data = data[position:]
+        frames_before, messages_before, pongs_before = meter.frames, meter.messages, meter.pongs
+        sound = meter.feed(data, _FRAMES_PER_READ - messages)
+        self._with_library += meter.messages - messages_before
+        if meter.pongs != pongs_before:
             self.on_pong()
-        self._count(max(sound, (self._meter.frames - before) * MESSAGE_WEIGHT_BYTES))
-        if self.violation is None and not self._meter.peer_closed:
+        frames = messages + meter.frames - frames_before
+        self._count(max(position + sound, frames * MESSAGE_WEIGHT_BYTES))
+        if meter.violation is None and not meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]
 
@@ -186,6 +222,14 @@ class GuardedStream(trio.abc.Stream):
     def has_unread(self) -> bool:
         """Whether something has come that nobody has looked at."""
         return bool(self._kept) or (self._has_unread is not None and self._has_unread())
+
+    def read_on(self) -> None:
+        """There is no backlog any more."""
+        self._reading_on.unpark_all()
+
+    def returned(self) -> None:
+        """The library has given a message."""
+        self._with_library -= 1
 
     def begin_frames(self) -> None:
         """The handshake is done: what comes from here on is frames."""
