@@ -30,6 +30,7 @@ from ._keepalive import Keepalive
 from ._messages import NO_LOGIN, TOO_SLOW
 from ._origin import is_allowed, values_of
 from ._outbox import Outbox
+from ._pump import Pump
 from ._requests import House, Remainder, Requests
 from ._stream import GuardedStream
 
@@ -54,6 +55,7 @@ class Connections:
 
     house: House
     keepalive: Keepalive
+    pump: Pump | None
     all: set[Connection] = attrs.field(factory=set)
     numbers: Iterator[int] = attrs.field(factory=itertools.count)
     stopped: bool = attrs.field(init=False, default=False)
@@ -108,6 +110,7 @@ class Connection:
             statistics=house.statistics,
             on_text=self._take,
             has_backlog=lambda: bool(self._backlog),
+            pump=connections.pump,
         )
         # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
         self._backlog: deque[str | bytes | Remainder] = deque()

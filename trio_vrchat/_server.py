@@ -30,6 +30,7 @@ from ._frame_clock import FrameClock
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
+from ._pump import Pump, open_pump
 from ._requests import House
 from ._session import Sessions
 from ._statistics import Statistics
@@ -165,7 +166,10 @@ class _Building:
             async with trio.open_nursery() as storing:
                 if self._store is not None:
                     storing.start_soon(self._store.run, name="store")
-                async with trio.open_nursery() as clocks:
+                async with AsyncExitStack() as files, trio.open_nursery() as clocks:
+                    if (pump := open_pump()) is not None:
+                        files.callback(pump.close)
+                        clocks.start_soon(pump.run, name="pump")
                     frame_clock = FrameClock(config.fps, self.statistics)
                     clocks.start_soon(frame_clock.run, name="frame clock")
                     keepalive = Keepalive(config.keepalive_interval_s, config.keepalive_timeout_s)
@@ -174,7 +178,7 @@ class _Building:
                     clocks.start_soon(sessions.run, name="grace of lost sessions")
                     async with trio.open_nursery() as rooms:
                         directory = self._open_directory(frame_clock, rooms)
-                        await self._serve(directory, sessions, keepalive, building)
+                        await self._serve(directory, sessions, keepalive, pump, building)
                         await sessions.stop()
                         directory.close()
                     clocks.cancel_scope.cancel()
@@ -187,13 +191,18 @@ class _Building:
         return Directory(self._config, clock, frame_clock, self.statistics, rooms, self._store)
 
     async def _serve(
-        self, directory: Directory, sessions: Sessions, keepalive: Keepalive, building: trio.CancelScope
+        self,
+        directory: Directory,
+        sessions: Sessions,
+        keepalive: Keepalive,
+        pump: Pump | None,
+        building: trio.CancelScope,
     ) -> None:
         """Serve connections until the server is told to stop and they have ended."""
         config = self._config
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
         house = House(config, directory.clock, directory, sessions, login, self.statistics)
-        connections = Connections(house, keepalive)
+        connections = Connections(house, keepalive, pump)
         async with trio.open_nursery() as serving:
             self.stands.set()
             await self._accept(connections, serving)

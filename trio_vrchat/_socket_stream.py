@@ -44,6 +44,19 @@ class SocketStream(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise self._gone(error) from error
 
+    def fileno(self) -> int:
+        """The socket's descriptor; negative once it is closed."""
+        return self._socket.fileno()
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        """What has come; empty at the end, None where nothing has. Raises BrokenResourceError."""
+        try:
+            return self._socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._gone(error) from error
+
     def has_unread(self) -> bool:
         """Whether something has come that was not read."""
         try:

@@ -10,6 +10,8 @@ the socket stays ours. Between the two stands what the library leaves open:
 - frames go out whole: the library's control frames and our data frames are each one `send_all`, in turn;
 - a write that stands still has a deadline, and a write that was cut off breaks the stream, because the peer would take
   the next frame for the rest of this one;
+- where there is a pump it reads, as long as whole messages come; for anything else the library's reader, which waits in
+  `receive_some`, takes the socket back;
 - what is read is paced: a client that sends far more than anybody may is read more slowly, and its flood waits on its
   own side of the network;
 - nothing follows a close frame, and the library's wish to close the socket is only noted: the connection ends it, with
@@ -21,11 +23,13 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import trio
 
 from ._errors import FrameViolation
 from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_frame, whole_text
+from ._pump import Pump
 from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
 from ._statistics import Statistics
 
@@ -43,6 +47,19 @@ _PACE = 2
 # Of what is written: little enough that a client on the worst of networks takes it within `write_timeout_s`.
 _PIECE_BYTES = 16 * 1024
 _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
+
+
+@runtime_checkable
+class Pumpable(Protocol):
+    """A stream that can be read by the pump."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor; negative once it is closed."""
+        ...
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        """What has come; empty at the end, None where nothing has. Raises BrokenResourceError."""
+        ...
 
 
 class GuardedStream(trio.abc.Stream):
@@ -71,6 +88,7 @@ class GuardedStream(trio.abc.Stream):
         statistics: Statistics,
         on_text: Callable[[str], object],
         has_backlog: Callable[[], bool],
+        pump: Pump | None = None,
     ) -> None:
         self._stream = stream
         self._on_text = on_text
@@ -78,6 +96,12 @@ class GuardedStream(trio.abc.Stream):
         self._limit_bytes = message_limit_bytes
         self._with_library = 0  # messages
         self._reading_on = trio.lowlevel.ParkingLot()
+        self._pump = pump if isinstance(stream, Pumpable) else None
+        self._taking_over = trio.lowlevel.ParkingLot()
+        # What the pump has found and not dealt with.
+        self._found = b""
+        self._found_end = False
+        self._found_error: trio.BrokenResourceError | None = None
         self._write_timeout_s = write_timeout_s
         self._statistics = statistics
         self._meter = FrameMeter(message_limit_bytes)
@@ -125,7 +149,15 @@ class GuardedStream(trio.abc.Stream):
             await self._turn_to_read()
             data, self._kept = self._kept, b""
             try:
-                data = data or await self._receive(max_bytes or _READ_BYTES)
+                if not data and self._pump is not None and self._head is None:
+                    await self._let_pump_read(self._pump)
+                    found, self._found = self._found, b""
+                    if found:
+                        return found
+                    if not self._found_end:
+                        continue
+                else:
+                    data = data or await self._receive(max_bytes or _READ_BYTES)
             except trio.BrokenResourceError as error:
                 self.broken = True
                 if isinstance(error.__cause__, ssl.SSLError):
@@ -137,6 +169,47 @@ class GuardedStream(trio.abc.Stream):
                 return b""
             if sound := self._read_head(data) if self._head is not None else self._read_frames(data):
                 return sound
+
+    async def _let_pump_read(self, pump: Pump) -> None:
+        """Let the pump read until it finds something that is not for it. Raises BrokenResourceError."""
+        assert isinstance(self._stream, Pumpable)
+        descriptor = self._stream.fileno()
+        if descriptor < 0:
+            raise trio.ClosedResourceError
+        pump.add(descriptor, self._read_now)
+        try:
+            await self._taking_over.park()
+        finally:
+            pump.remove(descriptor)
+        if self._found_error is not None:
+            raise self._found_error
+
+    def _read_now(self) -> None:
+        """Read what has come, for the pump."""
+        assert isinstance(self._stream, Pumpable)
+        try:
+            data = self._stream.receive_nowait(_READ_BYTES)
+        except trio.BrokenResourceError as error:
+            self._found_error = error
+        else:
+            if data is None:
+                return
+            self._found_end = not data
+            self._statistics.bytes_in += len(data)
+            if data:
+                self._found = self._read_frames(data)
+        if (
+            self._found
+            or self._found_end
+            or self._found_error is not None
+            or self._kept
+            or self._paused_until
+            or self.violation is not None
+            or self._has_backlog()
+        ):
+            assert self._pump is not None
+            self._pump.remove(self._stream.fileno())
+            self._taking_over.unpark_all()
 
     async def _turn_to_read(self) -> None:
         """Wait until the client may be read."""
