@@ -23,8 +23,8 @@ def guarded() -> tuple[GuardedStream, Pipe]:
         bytes_per_s=0,
         write_timeout_s=5,
         statistics=Statistics(),
-        on_text=lambda _: None,
-        has_backlog=lambda: False,
+        on_text=lambda text, now: None,
+        backlog=(),
     )
     return stream, down
 

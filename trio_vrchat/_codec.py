@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ._errors import BadRequest, InvalidStructure
-from ._messages import LoginOptions, ResumeOptions, RoomMessage, SystemRequest, TransformData
+from ._messages import LoginOptions, ResumeOptions, RoomMessage, SomeTransformData, SystemRequest, TransformData
 from ._names import name_key
 
 # Protocol, chapter 1.
@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 _decode_any = msgspec.json.Decoder().decode
 _decode_room_message = msgspec.json.Decoder(RoomMessage).decode
 _decode_transform = msgspec.json.Decoder(TransformData).decode
+_decode_some_transform = msgspec.json.Decoder(SomeTransformData).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.encode
 
@@ -61,8 +62,8 @@ def parse(text: str) -> dict[str, Any]:
         raise InvalidStructure(f"not a JSON text that the protocol allows: {error}") from None
     if type(tree) is not dict:
         raise InvalidStructure(f"a message is a JSON object, not {_kind(tree)}")
-    # Two counts prove for nearly every message what a closer look would find.
-    if text.count("{") + text.count("[") > NESTING_LIMIT or _has_long_digits(text):
+    # Nearly every message is too short for what a closer look would find; for nearly all others two counts prove it.
+    if len(text) > 2 * NESTING_LIMIT and (text.count("{") + text.count("[") > NESTING_LIMIT or _has_long_digits(text)):
         _look_closer(text)
     return tree
 
@@ -148,22 +149,23 @@ def check_user_name(name: str) -> None:
         raise BadRequest("nothing of that name of a user would be seen")
 
 
-def read_transform(data: bytes) -> bytes:
+def read_transform(data: bytes | msgspec.Raw) -> bytes:
     """The `data` of a transform with its coordinates complete. Raises BadRequest (400) where one is of the wrong kind.
 
     A client that sends all six gets its own bytes relayed.
     """
     try:
-        transform = _decode_transform(data)
+        _decode_transform(data)
+    except msgspec.ValidationError:
+        return _completed(data)
+    return bytes(data)
+
+
+def _completed(data: bytes | msgspec.Raw) -> bytes:
+    try:
+        _decode_some_transform(data)
     except msgspec.ValidationError as error:
         raise BadRequest(f"data: {error}") from None
-    for group in (transform.pos, transform.rot):
-        if not group or group.x is msgspec.UNSET or group.y is msgspec.UNSET or group.z is msgspec.UNSET:
-            return _completed(data)
-    return data
-
-
-def _completed(data: bytes) -> bytes:
     parts: dict[str, Any] = dict(_decode_parts(data))
     for group in ("pos", "rot"):
         given = _decode_parts(parts[group]) if group in parts else {}

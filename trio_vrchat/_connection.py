@@ -102,6 +102,9 @@ class Connection:
         self._statistics = house.statistics
         self._config = config
         self.peer = peer
+        # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
+        self._backlog: deque[str | bytes | Remainder] = deque()
+        self._handling: trio.Nursery | None = None
         self._stream = GuardedStream(
             stream,
             message_limit_bytes=config.message_limit_bytes,
@@ -109,12 +112,9 @@ class Connection:
             write_timeout_s=config.write_timeout_s,
             statistics=house.statistics,
             on_text=self._take,
-            has_backlog=lambda: bool(self._backlog),
+            backlog=self._backlog,
             pump=connections.pump,
         )
-        # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
-        self._backlog: deque[str | bytes | Remainder] = deque()
-        self._handling: trio.Nursery | None = None
         self._stream.on_pong = self._take_pong
         self._writer_waits = trio.lowlevel.ParkingLot()
         self._written = trio.lowlevel.ParkingLot()
@@ -214,7 +214,7 @@ class Connection:
             self._stream.begin_frames()
             try:
                 while True:
-                    self._take(await websocket.get_message())
+                    self._take(await websocket.get_message(), trio.current_time())
                     self._stream.returned()
             except trio_websocket.ConnectionClosed:
                 pass
@@ -253,26 +253,26 @@ class Connection:
         )
         return False
 
-    def _take(self, message: str | bytes) -> None:
+    def _take(self, message: str | bytes, now: float) -> None:
         """A message has come."""
         if self._handling is None or self._conversation.cancel_called:
             return
         if self._backlog:
             self._backlog.append(message)
-        elif (remainder := self._begin(message)) is not None:
+        elif (remainder := self._begin(message, now)) is not None:
             self._backlog.append(remainder)
             self._handling.start_soon(self._handle_backlog, name=f"backlog of {self.peer}")
 
-    def _begin(self, message: str | bytes) -> Remainder | None:
+    def _begin(self, message: str | bytes, now: float) -> Remainder | None:
         if isinstance(message, str):
-            return self._requests.begin(message)
+            return self._requests.begin(message, now)
         self._requests.refuse_binary()
         return None
 
     async def _handle_backlog(self) -> None:
         while self._backlog:
             first = self._backlog[0]
-            remainder = first if isinstance(first, Remainder) else self._begin(first)
+            remainder = first if isinstance(first, Remainder) else self._begin(first, trio.current_time())
             if remainder is not None:
                 await self._requests.finish(remainder)
             else:

@@ -93,6 +93,7 @@ class FrameMeter:
 
     - `feed` MUST be given every byte after the handshake, once, in order; but whole text messages may be left out
       `between_messages`.
+    - `between_messages`: a new message may begin here.
     - `peer_closed` turns true with the header of the client's close frame. What follows it has no meaning
       (section 5.5.1): it is not judged and not to be passed on.
     - `pongs` counts pongs, `frames` all frames, and `messages` the data messages of which the last frame has begun.
@@ -108,6 +109,7 @@ class FrameMeter:
         "_limit_bytes",
         "_message_bytes",
         "_payload_left",
+        "between_messages",
         "frames",
         "messages",
         "peer_closed",
@@ -122,22 +124,25 @@ class FrameMeter:
         self._payload_left = 0
         self._fragments = 0  # of the message that is under way; 0 between messages
         self._message_bytes = 0
+        self.between_messages = True
         self.frames = 0
         self.messages = 0
         self.pongs = 0
         self.peer_closed = False
         self.violation: FrameViolation | None = None
 
-    @property
-    def between_messages(self) -> bool:
-        """Whether a new message may begin here."""
-        return not (self._payload_left or self._fragments or self._header or self.peer_closed or self.violation)
-
     def feed(self, data: bytes | bytearray, limit_frames: int | None = None) -> int:
         """Read on. Returns how many of these bytes may be passed on: up to a violation or the end of a close frame.
 
         With `limit_frames`, up to the end of so many frames at most; the bytes behind them MUST be fed again.
         """
+        taken = self._feed(data, limit_frames)
+        self.between_messages = not (
+            self._payload_left or self._fragments or self._header or self.peer_closed or self.violation
+        )
+        return taken
+
+    def _feed(self, data: bytes | bytearray, limit_frames: int | None) -> int:
         if self.violation is not None:
             return 0
         position, end = 0, len(data)

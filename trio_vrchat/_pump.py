@@ -37,10 +37,10 @@ class Pump:
     def __init__(self) -> None:
         assert sys.platform == "linux"
         self._epoll = select.epoll()
-        self._readers: dict[int, Callable[[], object]] = {}
+        self._readers: dict[int, Callable[[float], object]] = {}
 
-    def add(self, descriptor: int, read: Callable[[], object]) -> None:
-        """Call `read` whenever this socket has something to read, or has come to its end."""
+    def add(self, descriptor: int, read: Callable[[float], object]) -> None:
+        """Call `read` whenever this socket has something to read, or has come to its end, with trio's time."""
         self._epoll.register(descriptor, select.EPOLLIN)
         self._readers[descriptor] = read
 
@@ -57,7 +57,7 @@ class Pump:
                 await trio.sleep_until(turn_at + _GATHER_S)
             else:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-            turn_at = trio.current_time()
+            turn_at = now = trio.current_time()
             ready = self._epoll.poll(0, _SOCKETS_AT_ONCE)
             if len(ready) <= 1:
                 turn_at = -math.inf
@@ -66,9 +66,10 @@ class Pump:
                 # (It may have been removed meanwhile; a new socket with its number has nothing to read, and says so.)
                 read = self._readers.get(descriptor)
                 if read is not None:
-                    read()
+                    read(now)
                 if time.perf_counter() > pause_at:
                     await trio.lowlevel.checkpoint()
+                    now = trio.current_time()
                     pause_at = time.perf_counter() + _TURN_S
 
     def close(self) -> None:

@@ -13,35 +13,39 @@ from ._errors import SlowDown
 MESSAGE_WEIGHT_BYTES = 512
 
 
+# Of sums of thousands: far less than anybody sends.
+_ROUNDING = 1e-6
+
+
 class Bucket:
     """A token bucket, full at the start. `now` is any clock that never runs backwards, in seconds."""
 
-    __slots__ = ("_at", "_at_once", "_level", "_per_s")
+    # What is in it is kept as the time at which it will be full again: nothing need be filled in between.
+    __slots__ = ("_at_once", "_full_at", "_per_s")
 
     def __init__(self, at_once: float, per_s: float, now: float) -> None:
         self._at_once = at_once
         self._per_s = per_s
-        self._level = at_once
-        self._at = now
+        self._full_at = now
 
-    def _fill(self, now: float) -> None:
-        self._level = min(self._at_once, self._level + (now - self._at) * self._per_s)
-        self._at = now
+    def _missing(self, amount: float, now: float) -> float:
+        """How much would be missing to a full one, once `amount` is taken."""
+        return amount + (self._full_at - now) * self._per_s if self._full_at > now else amount
 
     def take(self, amount: float, now: float) -> float:
         """Take `amount` if it is there and return 0.0; otherwise take nothing, and return for how many seconds not."""
-        self._fill(now)
-        if amount <= self._level:
-            self._level -= amount
+        missing = self._missing(amount, now)
+        if missing <= self._at_once + _ROUNDING:
+            self._full_at = now + missing / self._per_s
             return 0.0
         # What never fits is worth a full bucket.
-        return (min(amount, self._at_once) - self._level) / self._per_s or 1 / self._per_s
+        return (missing - max(amount, self._at_once)) / self._per_s or 1 / self._per_s
 
     def owe(self, amount: float, now: float) -> float:
         """Take `amount`, whatever is there; returns for how many seconds there will be less than nothing in it."""
-        self._fill(now)
-        self._level -= amount
-        return -self._level / self._per_s if self._level < 0 else 0.0
+        missing = self._missing(amount, now)
+        self._full_at = now + missing / self._per_s
+        return max(0.0, (missing - self._at_once) / self._per_s)
 
 
 # Answers a second to transforms that are dropped: a client that sends 90 a second is told, not flooded.

@@ -122,16 +122,15 @@ class Requests:
         """Peer and user, for a log line's `extra`."""
         return {"peer": self._peer.text, "user": self.session and self.session.user}
 
-    def begin(self, text: str) -> Remainder | None:
+    def begin(self, text: str, now: float) -> Remainder | None:
         """Let one text message have its effect, and answer it; returns what must wait for something.
 
-        `finish` MUST be called with that before the next message begins.
+        It came at `now`, on trio's clock. `finish` MUST be called with that before the next message begins.
         """
         if self._taken_over:
             return None
         tree: dict[str, Any] = {}
         try:
-            now = trio.current_time()
             over_s = self._rates.count_bytes(text, now)
             try:
                 tree = parse(text)
@@ -344,7 +343,7 @@ class Requests:
     def _transform(self, message: RoomMessage, over_s: float, now: float) -> None:
         try:
             membership = self._membership(message)
-            data = read_transform(bytes(message.data))
+            data = read_transform(message.data)
             if membership is None:
                 raise NotInRoom(f"not in room {message.room!r}")
         except RequestError:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Protocol, runtime_checkable
 
 import trio
@@ -66,8 +66,9 @@ class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
     - `begin_frames` MUST be called once the handshake is done; no frame is read before.
-    - For each message that the library gives, `returned` MUST be called, after `has_backlog` is true of it.
-    - While `has_backlog` is true nothing is read; `read_on` MUST be called when it no longer is.
+    - `on_text` is given each message, and when it came on trio's clock.
+    - For each message that the library gives, `returned` MUST be called, once it has had its effect or is in `backlog`.
+    - While there is a `backlog` nothing is read; `read_on` MUST be called when there no longer is.
     - `request_head`: the head of the handshake's request, once it is complete and until then.
     - `close_sent`: a close frame has gone out; nothing else will.
     - `broken`: nothing can be written any more: the peer is gone, or a frame was cut off.
@@ -86,17 +87,20 @@ class GuardedStream(trio.abc.Stream):
         bytes_per_s: float,
         write_timeout_s: float,
         statistics: Statistics,
-        on_text: Callable[[str], object],
-        has_backlog: Callable[[], bool],
+        on_text: Callable[[str, float], object],
+        backlog: Sized,
         pump: Pump | None = None,
     ) -> None:
         self._stream = stream
         self._on_text = on_text
-        self._has_backlog = has_backlog
+        self._backlog = backlog
         self._limit_bytes = message_limit_bytes
         self._with_library = 0  # messages
         self._reading_on = trio.lowlevel.ParkingLot()
+        # Where the pump can read: what reads without waiting, and the socket's descriptor.
         self._pump = pump if isinstance(stream, Pumpable) else None
+        self._receive_nowait: Callable[[int], bytes | None] = getattr(stream, "receive_nowait", lambda _: None)
+        self._descriptor = -1
         self._taking_over = trio.lowlevel.ParkingLot()
         # What the pump has found and not dealt with.
         self._found = b""
@@ -134,7 +138,7 @@ class GuardedStream(trio.abc.Stream):
 
     def refused(self) -> None:
         """A message was refused for its rate."""
-        self._count(_REFUSAL_WEIGHT_BYTES)
+        self._count(_REFUSAL_WEIGHT_BYTES, trio.current_time())
 
     # For the library
 
@@ -167,49 +171,47 @@ class GuardedStream(trio.abc.Stream):
             if not data:
                 self.on_end()
                 return b""
-            if sound := self._read_head(data) if self._head is not None else self._read_frames(data):
+            if self._head is not None:
+                sound: bytes | None = self._read_head(data)
+            else:
+                sound = self._read_frames(data, trio.current_time())
+            if sound:
                 return sound
 
     async def _let_pump_read(self, pump: Pump) -> None:
         """Let the pump read until it finds something that is not for it. Raises BrokenResourceError."""
         assert isinstance(self._stream, Pumpable)
-        descriptor = self._stream.fileno()
-        if descriptor < 0:
+        self._descriptor = self._stream.fileno()
+        if self._descriptor < 0:
             raise trio.ClosedResourceError
-        pump.add(descriptor, self._read_now)
+        pump.add(self._descriptor, self._read_now)
         try:
             await self._taking_over.park()
         finally:
-            pump.remove(descriptor)
+            pump.remove(self._descriptor)
         if self._found_error is not None:
             raise self._found_error
 
-    def _read_now(self) -> None:
+    def _read_now(self, now: float) -> None:
         """Read what has come, for the pump."""
-        assert isinstance(self._stream, Pumpable)
         try:
-            data = self._stream.receive_nowait(_READ_BYTES)
+            data = self._receive_nowait(_READ_BYTES)
         except trio.BrokenResourceError as error:
             self._found_error = error
         else:
             if data is None:
                 return
-            self._found_end = not data
-            self._statistics.bytes_in += len(data)
             if data:
-                self._found = self._read_frames(data)
-        if (
-            self._found
-            or self._found_end
-            or self._found_error is not None
-            or self._kept
-            or self._paused_until
-            or self.violation is not None
-            or self._has_backlog()
-        ):
-            assert self._pump is not None
-            self._pump.remove(self._stream.fileno())
-            self._taking_over.unpark_all()
+                self._statistics.bytes_in += len(data)
+                found = self._read_frames(data, now)
+                if found is None and not (self._paused_until or self._backlog):
+                    return
+                self._found = found or b""
+            else:
+                self._found_end = True
+        assert self._pump is not None
+        self._pump.remove(self._descriptor)
+        self._taking_over.unpark_all()
 
     async def _turn_to_read(self) -> None:
         """Wait until the client may be read."""
@@ -220,7 +222,7 @@ class GuardedStream(trio.abc.Stream):
         if self._paused_until:
             await trio.sleep_until(self._paused_until)
             self._paused_until = 0.0
-        while self._has_backlog():
+        while self._backlog:
             await self._reading_on.park()
         if self._kept:
             await trio.lowlevel.checkpoint()
@@ -245,19 +247,22 @@ class GuardedStream(trio.abc.Stream):
         self._kept = data[head_bytes:]
         return data[:head_bytes]
 
-    def _read_frames(self, data: bytes) -> bytes:
-        """Take the whole messages out of these bytes; returns the part of the rest that the library may see now."""
+    def _read_frames(self, data: bytes, now: float) -> bytes | None:
+        """Take the whole messages out of these bytes; returns the part of the rest that the library may see now.
+
+        None where nothing is left.
+        """
         meter = self._meter
         messages, position = 0, 0
-        if not self._with_library and meter.between_messages and self.quick:
+        if meter.between_messages and not self._with_library and self.quick:
             limit_bytes = self._limit_bytes
             while messages < _FRAMES_PER_READ and (found := whole_text(data, position, limit_bytes)) is not None:
                 text, position = found
                 messages += 1
-                self._on_text(text)
+                self._on_text(text, now)
             if position == len(data):
-                self._count(max(position, messages * MESSAGE_WEIGHT_BYTES))
-                return b""
+                self._count(max(position, messages * MESSAGE_WEIGHT_BYTES), now)
+                return None
             data = data[position:]
         frames_before, messages_before, pongs_before = meter.frames, meter.messages, meter.pongs
         sound = meter.feed(data, _FRAMES_PER_READ - messages)
@@ -265,16 +270,14 @@ class GuardedStream(trio.abc.Stream):
         if meter.pongs != pongs_before:
             self.on_pong()
         frames = messages + meter.frames - frames_before
-        self._count(max(position + sound, frames * MESSAGE_WEIGHT_BYTES))
+        self._count(max(position + sound, frames * MESSAGE_WEIGHT_BYTES), now)
         if meter.violation is None and not meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]
 
-    def _count(self, weight: int) -> None:
-        if self._pace is not None:
-            now = trio.current_time()
-            if debt_s := self._pace.owe(weight, now):
-                self._paused_until = now + debt_s
+    def _count(self, weight: int, now: float) -> None:
+        if self._pace is not None and (debt_s := self._pace.owe(weight, now)):
+            self._paused_until = now + debt_s
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write one or several whole frames."""
