@@ -40,7 +40,11 @@ class WallClock:
 
     def now(self) -> float:
         """The time of what has no place in an order of events: answers and transforms."""
-        moment = self._monotonic() + self._offset
+        return self.at(self._monotonic())
+
+    def at(self, monotonic: float) -> float:
+        """The time of a moment that has just been read from the monotonic clock."""
+        moment = monotonic + self._offset
         if not self._given and abs(self._read() - moment) > _DRIFT_LIMIT_S:
             self._offset = self._read() - self._monotonic()
             return self._monotonic() + self._offset

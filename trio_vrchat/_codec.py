@@ -9,6 +9,9 @@ finite, or half a surrogate pair, would pass in a part of `data` that the server
 does. So `parse` decodes every message whole (half a microsecond for a transform), and only then is it taken apart.
 What is relayed is the client's own bytes: no number is ever converted.
 
+Nearly all messages are transforms, and nearly all of these hold the same few numbers: `read_plain_transform` decodes
+such a one by types that leave nothing unread, in half the time.
+
 Writing joins fragments: each entry of a payload is encoded once, however many messages hold it.
 """
 
@@ -25,7 +28,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from ._errors import BadRequest, InvalidStructure
-from ._messages import LoginOptions, ResumeOptions, RoomMessage, SomeTransformData, SystemRequest, TransformData
+from ._messages import (
+    TRANSFORM,
+    LoginOptions,
+    PlainMessage,
+    PlainTransformData,
+    ResumeOptions,
+    RoomMessage,
+    SomeTransformData,
+    SystemRequest,
+    TransformData,
+)
 from ._names import name_key
 
 # Protocol, chapter 1.
@@ -45,6 +58,8 @@ _T = TypeVar("_T")
 
 _decode_any = msgspec.json.Decoder().decode
 _decode_room_message = msgspec.json.Decoder(RoomMessage).decode
+_decode_plain_message = msgspec.json.Decoder(PlainMessage).decode
+_decode_plain_transform = msgspec.json.Decoder(PlainTransformData).decode
 _decode_transform = msgspec.json.Decoder(TransformData).decode
 _decode_some_transform = msgspec.json.Decoder(SomeTransformData).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -98,6 +113,26 @@ def _look_closer(text: str) -> None:
 def _has_long_digits(text: str) -> bool:
     # (Not by a pattern: it would begin anew at each of the digits of a number that is just too short.)
     return len(text) > _LONGEST_FINITE and b"0" * (_LONGEST_FINITE + 1) in text.encode().translate(_DIGITS_AS_ZEROS)
+
+
+def read_plain_transform(text: bytes) -> tuple[str, bytes] | None:
+    """The room and the data of a transform that holds what every transform does, and nothing else.
+
+    None where the steps must be gone: where `parse`, `read_room_message` and `read_transform` might find anything
+    amiss, or change anything. `text` is UTF-8.
+    """
+    # (An escape could be a key written twice, and of a `data` that comes first nobody would look at the numbers.)
+    if b"\\" in text or text.count(b'"data"') != 1:
+        return None
+    try:
+        message = _decode_plain_message(text)
+        if message.type != TRANSFORM:
+            return None
+        data = bytes(message.data)
+        _decode_plain_transform(data)
+    except (ValueError, RecursionError):
+        return None
+    return message.room, data
 
 
 def read_system_request(tree: dict[str, Any]) -> SystemRequest:

@@ -103,8 +103,8 @@ class Connection:
         self._config = config
         self.peer = peer
         # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
-        self._backlog: deque[str | bytes | Remainder] = deque()
-        self._handling: trio.Nursery | None = None
+        self._backlog: deque[bytes | Remainder | None] = deque()
+        self._handling: trio.Nursery | None = None  # while messages are taken
         self._stream = GuardedStream(
             stream,
             message_limit_bytes=config.message_limit_bytes,
@@ -133,6 +133,7 @@ class Connection:
             time_to_log_in=self._conversation,
             drained=self._drained,
             refused=self._stream.refused,
+            dropped=self._stream.dropped,
         )
         self._handshake_by = handshake_by
         self._websocket: trio_websocket.WebSocketConnection | None = None
@@ -146,6 +147,7 @@ class Connection:
         if not self._close_code:
             self._close_code, self._close_reason = code, reason
         self.outbox.close()
+        self._handling = None
         self._conversation.cancel()
 
     async def run(self) -> None:
@@ -210,14 +212,18 @@ class Connection:
         _log.info("%s: connected", self.peer, extra=self._requests.who())
         writing.start_soon(self._write, name=f"writer to {self.peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
-        async with trio.open_nursery() as self._handling:
+        async with trio.open_nursery() as handling:
+            self._handling = handling
             self._stream.begin_frames()
             try:
                 while True:
-                    self._take(await websocket.get_message(), trio.current_time())
+                    message = await websocket.get_message()
+                    self._take(message.encode() if isinstance(message, str) else None, trio.current_time())
                     self._stream.returned()
             except trio_websocket.ConnectionClosed:
                 pass
+            finally:
+                self._handling = None
 
     async def _handshake(self, library: trio.Nursery) -> trio_websocket.WebSocketConnection | None:
         """Take the client's upgrade request, on any path. None if there is none in time."""
@@ -253,9 +259,9 @@ class Connection:
         )
         return False
 
-    def _take(self, message: str | bytes, now: float) -> None:
-        """A message has come."""
-        if self._handling is None or self._conversation.cancel_called:
+    def _take(self, message: bytes | None, now: float) -> None:
+        """A message has come: a text, as UTF-8, or a binary one."""
+        if self._handling is None:
             return
         if self._backlog:
             self._backlog.append(message)
@@ -263,8 +269,8 @@ class Connection:
             self._backlog.append(remainder)
             self._handling.start_soon(self._handle_backlog, name=f"backlog of {self.peer}")
 
-    def _begin(self, message: str | bytes, now: float) -> Remainder | None:
-        if isinstance(message, str):
+    def _begin(self, message: bytes | None, now: float) -> Remainder | None:
+        if message is not None:
             return self._requests.begin(message, now)
         self._requests.refuse_binary()
         return None

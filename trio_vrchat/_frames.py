@@ -59,8 +59,8 @@ _WHOLE_TEXT = _FIN | TEXT
 _SHORT_HEADER_BYTES, _MIDDLE_HEADER_BYTES = 2 + _MASK_BYTES, 4 + _MASK_BYTES
 
 
-def whole_text(data: bytes, start: int, limit_bytes: int) -> tuple[str, int] | None:
-    """The text message that begins at `start` and the place where it ends.
+def whole_text(data: bytes, start: int, limit_bytes: int) -> tuple[bytes, int] | None:
+    """The text message that begins at `start`, as UTF-8, and the place where it ends.
 
     None where something else is: another kind of frame, a part of a message, a frame that breaks a rule, text that is
     no UTF-8, a message of more than `limit_bytes`.
@@ -82,10 +82,13 @@ def whole_text(data: bytes, start: int, limit_bytes: int) -> tuple[str, int] | N
         return None
     mask = data[begin - _MASK_BYTES : begin] * (length // _MASK_BYTES + 1)
     masked = int.from_bytes(data[begin:stop], "little")
-    try:
-        return (masked ^ int.from_bytes(mask[:length], "little")).to_bytes(length, "little").decode(), stop
-    except UnicodeDecodeError:
-        return None
+    text = (masked ^ int.from_bytes(mask[:length], "little")).to_bytes(length, "little")
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            return None
+    return text, stop
 
 
 class FrameMeter:

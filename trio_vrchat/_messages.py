@@ -60,6 +60,56 @@ class TransformData(msgspec.Struct, frozen=True, gc=False):
     rot: Coordinates
 
 
+class Quaternion(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """`{"x": , "y": , "z": , "w": }`."""
+
+    x: float
+    y: float
+    z: float
+    w: float
+
+
+class PlainCoordinates(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Coordinates and nothing else."""
+
+    x: float
+    y: float
+    z: float
+
+
+class PlainHand(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Where a hand is, and how it is turned."""
+
+    pos: PlainCoordinates
+    rot: PlainCoordinates | None = None
+    quat: Quaternion | None = None
+
+
+class PlainHands(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Those of them that are tracked."""
+
+    left: PlainHand | None = None
+    right: PlainHand | None = None
+
+
+class PlainTransformData(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The `data` of a transform that holds what the protocol names (chapter 2), and nothing else."""
+
+    pos: PlainCoordinates
+    rot: PlainCoordinates
+    quat: Quaternion | None = None
+    hands: PlainHands | None = None
+    t: float | None = None
+
+
+class PlainMessage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A room message and nothing else."""
+
+    room: str
+    type: str
+    data: msgspec.Raw
+
+
 class SomeCoordinates(msgspec.Struct, frozen=True, gc=False):
     """Coordinates of which some may be left out."""
 

@@ -62,12 +62,11 @@ class ClientRates:
         self._bytes = Bucket(config.bytes_per_s, config.bytes_per_s, now) if config.bytes_per_s else None
         self._drops_told = Bucket(1, _DROPS_TOLD_PER_S, now)
 
-    def count_bytes(self, text: str, now: float) -> float:
-        """Count a message; returns for how many seconds it is too much."""
+    def count_bytes(self, size: int, now: float) -> float:
+        """Count a message of so many bytes; returns for how many seconds it is too much."""
         if self._bytes is None:
             return 0.0
-        size = len(text) if text.isascii() else len(text.encode())
-        return self._bytes.take(max(size, MESSAGE_WEIGHT_BYTES), now)
+        return self._bytes.take(size if size > MESSAGE_WEIGHT_BYTES else MESSAGE_WEIGHT_BYTES, now)
 
     def count_event(self, over_s: float, now: float) -> None:
         """Count an event whose bytes are too much for `over_s` seconds. Raises SlowDown (429)."""

@@ -28,6 +28,7 @@ from ._codec import (
     encode_answer,
     parse,
     read_login,
+    read_plain_transform,
     read_resume,
     read_room_message,
     read_system_request,
@@ -88,7 +89,7 @@ class Requests:
     """What one client asks for, from its connection to its end.
 
     `time_to_log_in` has the deadline for that, none once it is done; `drained` waits until little is left in the link's
-    outbox; `refused` is called for each message over a rate.
+    outbox; `refused` is called for each message over a rate, `dropped` for each transform, with its size.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Requests:
         time_to_log_in: trio.CancelScope,
         drained: Callable[[], Awaitable[None]],
         refused: Callable[[], object],
+        dropped: Callable[[int], object],
     ) -> None:
         self.session: Session | None = None
         self._peer = peer
@@ -112,6 +114,7 @@ class Requests:
         self._time_to_log_in = time_to_log_in
         self._drained = drained
         self._refused = refused
+        self._dropped = dropped
         self._rates = ClientRates(house.config, trio.current_time())
 
     @property
@@ -122,23 +125,37 @@ class Requests:
         """Peer and user, for a log line's `extra`."""
         return {"peer": self._peer.text, "user": self.session and self.session.user}
 
-    def begin(self, text: str, now: float) -> Remainder | None:
+    def begin(self, message: bytes, now: float) -> Remainder | None:
         """Let one text message have its effect, and answer it; returns what must wait for something.
 
-        It came at `now`, on trio's clock. `finish` MUST be called with that before the next message begins.
+        It is UTF-8, and came at `now`, on trio's clock. `finish` MUST be called with the remainder before the next
+        message begins.
         """
-        if self._taken_over:
-            return None
+        session = self.session
+        if session is not None:
+            if session.link is not self._link:
+                return None  # taken over
+            if (transform := read_plain_transform(message)) is not None:
+                room, data = transform
+                membership = session.memberships.get(room)
+                if membership is not None:
+                    over_s = self._rates.count_bytes(len(message), now)
+                    if over_s:
+                        self._drop_transform(over_s, now, room, len(message))
+                    else:
+                        self._move(membership, now, data)
+                    return None
+        text = message.decode()
         tree: dict[str, Any] = {}
         try:
-            over_s = self._rates.count_bytes(text, now)
+            over_s = self._rates.count_bytes(len(message), now)
             try:
                 tree = parse(text)
             except InvalidStructure:
                 self._rates.count_event(over_s, now)
                 raise
             if "system" not in tree and self.session is not None:
-                run = self._room_message(text, over_s, now)
+                run = self._room_message(text, len(message), over_s, now)
             else:
                 self._rates.count_event(over_s, now)
                 if self.session is None and tree.get("system") not in _BEFORE_LOGIN:
@@ -172,10 +189,15 @@ class Requests:
         except RequestError as error:
             self._refuse(error, {})
 
-    def _drop_transform(self, wait_s: float, now: float) -> None:
-        """Raises SlowDown (429) unless the client was told lately."""
-        self._rates.drop_transform(wait_s, now)
-        self._statistics.rate_limited += 1
+    def _drop_transform(self, wait_s: float, now: float, room: str, size: int) -> None:
+        """Drop a transform of so many bytes that is over a rate; the client is told unless it was lately."""
+        self._dropped(size)
+        try:
+            self._rates.drop_transform(wait_s, now)
+        except SlowDown as error:
+            self._refuse(error, {"room": room})
+        else:
+            self._statistics.rate_limited += 1
 
     # Answers
 
@@ -295,7 +317,7 @@ class Requests:
 
     # Room messages
 
-    def _room_message(self, text: str, over_s: float, now: float) -> Callable[[], Awaitable[None]] | None:
+    def _room_message(self, text: str, size: int, over_s: float, now: float) -> Callable[[], Awaitable[None]] | None:
         assert self.session is not None
         try:
             message = read_room_message(text)
@@ -303,7 +325,7 @@ class Requests:
             self._rates.count_event(over_s, now)
             raise
         if message.type == messages.TRANSFORM:
-            self._transform(message, over_s, now)
+            self._transform(message, size, over_s, now)
             return None
         self._rates.count_event(over_s, now)
         membership = self._membership(message)
@@ -340,7 +362,7 @@ class Requests:
             check_name(message.room, ROOM_NAME_LIMIT, "room")
         return membership
 
-    def _transform(self, message: RoomMessage, over_s: float, now: float) -> None:
+    def _transform(self, message: RoomMessage, size: int, over_s: float, now: float) -> None:
         try:
             membership = self._membership(message)
             data = read_transform(message.data)
@@ -349,14 +371,17 @@ class Requests:
         except RequestError:
             # One that is refused is an event like any other: it has an answer.
             if wait_s := self._rates.event_wait_s(now):
-                self._drop_transform(wait_s, now)
+                self._drop_transform(wait_s, now, message.room, size)
                 return
             raise
         if over_s:
-            self._drop_transform(over_s, now)
+            self._drop_transform(over_s, now, message.room, size)
             return
+        self._move(membership, now, data)
+
+    def _move(self, membership: Membership, now: float, data: bytes) -> None:
         self._statistics.events_in += 1
-        membership.entrance.move(membership.member, self._clock.now(), data)
+        membership.entrance.move(membership.member, self._clock.at(now), data)
 
     async def _join(self, room: str) -> None:
         assert self.session is not None

@@ -66,7 +66,8 @@ class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
     - `begin_frames` MUST be called once the handshake is done; no frame is read before.
-    - `on_text` is given each message, and when it came on trio's clock.
+    - `on_text` is given each message as UTF-8, and when it came on trio's clock. It counts them against the limits, and
+      MUST call `refused` or `dropped` for those that are over one: only these count for the pace.
     - For each message that the library gives, `returned` MUST be called, once it has had its effect or is in `backlog`.
     - While there is a `backlog` nothing is read; `read_on` MUST be called when there no longer is.
     - `request_head`: the head of the handshake's request, once it is complete and until then.
@@ -87,7 +88,7 @@ class GuardedStream(trio.abc.Stream):
         bytes_per_s: float,
         write_timeout_s: float,
         statistics: Statistics,
-        on_text: Callable[[str, float], object],
+        on_text: Callable[[bytes, float], object],
         backlog: Sized,
         pump: Pump | None = None,
     ) -> None:
@@ -139,6 +140,10 @@ class GuardedStream(trio.abc.Stream):
     def refused(self) -> None:
         """A message was refused for its rate."""
         self._count(_REFUSAL_WEIGHT_BYTES, trio.current_time())
+
+    def dropped(self, size: int) -> None:
+        """A transform of so many bytes was dropped for its rate."""
+        self._count(max(size, MESSAGE_WEIGHT_BYTES), trio.current_time())
 
     # For the library
 
@@ -261,7 +266,6 @@ class GuardedStream(trio.abc.Stream):
                 messages += 1
                 self._on_text(text, now)
             if position == len(data):
-                self._count(max(position, messages * MESSAGE_WEIGHT_BYTES), now)
                 return None
             data = data[position:]
         frames_before, messages_before, pongs_before = meter.frames, meter.messages, meter.pongs
@@ -269,8 +273,7 @@ class GuardedStream(trio.abc.Stream):
         self._with_library += meter.messages - messages_before
         if meter.pongs != pongs_before:
             self.on_pong()
-        frames = messages + meter.frames - frames_before
-        self._count(max(position + sound, frames * MESSAGE_WEIGHT_BYTES), now)
+        self._count(max(sound, (meter.frames - frames_before) * MESSAGE_WEIGHT_BYTES), now)
         if meter.violation is None and not meter.peer_closed:
             self._kept = data[sound:]
         return data[:sound]
