@@ -42,6 +42,7 @@ ON_TRIO = (
     "_session",
     "_login",
     "_requests",
+    "_timer",
     "_pump",
     "_stream",
     "_socket_stream",

@@ -77,21 +77,20 @@ class Outbox:
             self.close()
             self._on_overflow()
             return
-        self._take_in(frame)
+        if self.waiting_frames:
+            self._queue(frame, len(frame))
+        elif left := self._write(frame):
+            self._queue(frame, left)
 
     def offer_batch(self, frame: bytes) -> bool:
         """Take a frame of transforms if nothing waits; say whether it was taken."""
         if self.waiting_frames or self.closed:
             return False
-        self._take_in(frame)
+        if left := self._write(frame):
+            self._queue(frame, left)
         return True
 
-    def _take_in(self, frame: bytes) -> None:
-        waits = len(frame)
-        if not self.waiting_frames:
-            waits = self._write(frame)
-            if not waits:
-                return
+    def _queue(self, frame: bytes, waits: int) -> None:
         self._frames.append((frame if waits == len(frame) else b"", waits))
         self.waiting_frames += 1
         self.waiting_bytes += waits

@@ -55,11 +55,11 @@ class Delivery:
 class Batch:
     """What one tick sends: to most members what moved, to those who missed the last batch everything."""
 
-    __slots__ = ("_everything", "_everything_known", "_moved", "_presence", "members")
+    __slots__ = ("_everything", "_everything_known", "_presence", "members", "moved")
 
     def __init__(self, presence: Presence, moved: list[bytes]) -> None:
         self._presence = presence
-        self._moved = (presence.frame(moved), len(moved)) if moved else None
+        self.moved = (presence.frame(moved), len(moved)) if moved else None
         self._everything: tuple[bytes, int] | None = None
         self._everything_known = False
         self.members = presence.members()
@@ -67,7 +67,7 @@ class Batch:
     def frame_for(self, member: Member) -> tuple[bytes, int] | None:
         """The frame for this member, and how many entries it carries; None where there is nothing to send."""
         if not member.missed:
-            return self._moved
+            return self.moved
         if not self._everything_known:
             entries = self._presence.transform_entries()
             self._everything = (self._presence.frame(entries), len(entries)) if entries else None

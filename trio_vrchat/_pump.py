@@ -14,7 +14,6 @@ Only where there is epoll (Linux). Elsewhere, and on streams that are no sockets
 
 from __future__ import annotations
 
-import math
 import select
 import sys
 import time
@@ -22,8 +21,10 @@ from collections.abc import Callable
 
 import trio
 
-# From the start of one turn to that of the next, while there is more than one socket in each: a wake-up of the process
-# costs as much as three messages, and nobody sees a millisecond of 11 between two frames of a headset.
+from ._timer import Timer
+
+# Between two turns, while there is more than one socket in each: a wake-up of the process costs as much as three
+# messages, and nobody sees a millisecond of 11 between two frames of a headset.
 _GATHER_S = 0.001
 # Sockets that one look brings.
 _SOCKETS_AT_ONCE = 1024
@@ -37,6 +38,7 @@ class Pump:
     def __init__(self) -> None:
         assert sys.platform == "linux"
         self._epoll = select.epoll()
+        self._timer = Timer(_GATHER_S)
         self._readers: dict[int, Callable[[float], object]] = {}
 
     def add(self, descriptor: int, read: Callable[[float], object]) -> None:
@@ -51,16 +53,15 @@ class Pump:
 
     async def run(self) -> None:
         """Read until cancelled."""
-        turn_at = -math.inf  # when the last one began; minus infinity where nothing need gather
+        many = False
         while True:
-            if turn_at > -math.inf:
-                await trio.sleep_until(turn_at + _GATHER_S)
+            if many:
+                await self._timer.sleep()
             else:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-            turn_at = now = trio.current_time()
+            now = trio.current_time()
             ready = self._epoll.poll(0, _SOCKETS_AT_ONCE)
-            if len(ready) <= 1:
-                turn_at = -math.inf
+            many = len(ready) > 1
             pause_at = time.perf_counter() + _TURN_S
             for descriptor, _ in ready:
                 # (It may have been removed meanwhile; a new socket with its number has nothing to read, and says so.)
@@ -73,8 +74,9 @@ class Pump:
                     pause_at = time.perf_counter() + _TURN_S
 
     def close(self) -> None:
-        """Give the epoll back, once nobody uses it."""
+        """Give its descriptors back, once nobody uses it."""
         self._epoll.close()
+        self._timer.close()
 
 
 def open_pump() -> Pump | None:

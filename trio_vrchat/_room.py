@@ -10,7 +10,7 @@ them, and only then they are applied and delivered. Batches of transforms go on 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -197,11 +197,13 @@ class Room:
             await trio.lowlevel.checkpoint()
 
     async def _deliver(self, delivery: Delivery) -> None:
-        for number, member in enumerate(delivery.members, 1):
-            if delivery.outbox is not None:
-                member.outbox = delivery.outbox
-            member.outbox.offer(delivery.frame)
-            if number % _OFFERS_PER_TURN == 0:
+        frame = delivery.frame
+        for members in _in_turns(delivery.members):
+            for member in members:
+                if delivery.outbox is not None:
+                    member.outbox = delivery.outbox
+                member.outbox.offer(frame)
+            if len(members) == _OFFERS_PER_TURN:
                 await trio.lowlevel.checkpoint()
         self._statistics.events_out += delivery.entries * len(delivery.members)
 
@@ -210,20 +212,28 @@ class Room:
         batch = self.presence.take_batch()
         sent = 0
         missed = False
-        for number, member in enumerate(batch.members, 1):
-            batch_frame = batch.frame_for(member)
-            if batch_frame is None:
-                member.missed = False
-                continue
-            frame, entries = batch_frame
-            member.missed = not member.outbox.offer_batch(frame)
-            if member.missed:
-                # Not for one whose connection is lost: the welcome of the next one holds everything.
-                missed = missed or not member.outbox.closed
-            else:
-                sent += entries
-            if number % _OFFERS_PER_TURN == 0:
+        for members in _in_turns(batch.members):
+            for member in members:
+                batch_frame = batch.frame_for(member) if member.missed else batch.moved
+                if batch_frame is None:
+                    member.missed = False
+                    continue
+                frame, entries = batch_frame
+                if member.outbox.offer_batch(frame):
+                    member.missed = False
+                    sent += entries
+                else:
+                    member.missed = True
+                    # Not for one whose connection is lost: the welcome of the next one holds everything.
+                    missed = missed or not member.outbox.closed
+            if len(members) == _OFFERS_PER_TURN:
                 await trio.lowlevel.checkpoint()
         self._statistics.events_out += sent
         self._statistics.batches += sent > 0
         return missed
+
+
+def _in_turns(members: Sequence[Member]) -> Iterator[Sequence[Member]]:
+    """As many at a time as are offered something between two checkpoints."""
+    for start in range(0, len(members), _OFFERS_PER_TURN):
+        yield members[start : start + _OFFERS_PER_TURN]
