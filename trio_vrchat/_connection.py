@@ -265,20 +265,14 @@ class Connection:
             return
         if self._backlog:
             self._backlog.append(message)
-        elif (remainder := self._begin(message, now)) is not None:
+        elif (remainder := self._requests.begin(message, now)) is not None:
             self._backlog.append(remainder)
             self._handling.start_soon(self._handle_backlog, name=f"backlog of {self.peer}")
-
-    def _begin(self, message: bytes | None, now: float) -> Remainder | None:
-        if message is not None:
-            return self._requests.begin(message, now)
-        self._requests.refuse_binary()
-        return None
 
     async def _handle_backlog(self) -> None:
         while self._backlog:
             first = self._backlog[0]
-            remainder = first if isinstance(first, Remainder) else self._begin(first, trio.current_time())
+            remainder = first if isinstance(first, Remainder) else self._requests.begin(first, trio.current_time())
             if remainder is not None:
                 await self._requests.finish(remainder)
             else:

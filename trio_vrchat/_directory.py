@@ -35,6 +35,8 @@ class Entrance:
 
     def __init__(self, room: Room, closed: Callable[[], None]) -> None:
         self._room = room
+        # Hands the room a transform. (No method of ours: it is called for each.)
+        self.move = room.move
         self._events = room.events.clone()
         self._closed = closed
 
@@ -61,10 +63,6 @@ class Entrance:
     def count(self, size: int) -> None:
         """Count so many bytes that somebody is about to say. Raises SlowDown (429)."""
         self._room.rate.count(size, trio.current_time())
-
-    def move(self, member: Member, time: float, data: bytes) -> None:
-        """Hand the room a transform."""
-        self._room.move(member, time, data)
 
     def hold_for(self, member: Member, seen: float | None) -> Held:
         """Let the room hold what the member has not seen, until `drop`."""

@@ -28,13 +28,10 @@ class Bucket:
         self._per_s = per_s
         self._full_at = now
 
-    def _missing(self, amount: float, now: float) -> float:
-        """How much would be missing to a full one, once `amount` is taken."""
-        return amount + (self._full_at - now) * self._per_s if self._full_at > now else amount
-
     def take(self, amount: float, now: float) -> float:
         """Take `amount` if it is there and return 0.0; otherwise take nothing, and return for how many seconds not."""
-        missing = self._missing(amount, now)
+        full_at = self._full_at
+        missing = amount + (full_at - now) * self._per_s if full_at > now else amount
         if missing <= self._at_once + _ROUNDING:
             self._full_at = now + missing / self._per_s
             return 0.0
@@ -43,7 +40,8 @@ class Bucket:
 
     def owe(self, amount: float, now: float) -> float:
         """Take `amount`, whatever is there; returns for how many seconds there will be less than nothing in it."""
-        missing = self._missing(amount, now)
+        full_at = self._full_at
+        missing = amount + (full_at - now) * self._per_s if full_at > now else amount
         self._full_at = now + missing / self._per_s
         return max(0.0, (missing - self._at_once) / self._per_s)
 

@@ -125,13 +125,16 @@ class Requests:
         """Peer and user, for a log line's `extra`."""
         return {"peer": self._peer.text, "user": self.session and self.session.user}
 
-    def begin(self, message: bytes, now: float) -> Remainder | None:
-        """Let one text message have its effect, and answer it; returns what must wait for something.
+    def begin(self, message: bytes | None, now: float) -> Remainder | None:
+        """Let one message have its effect, and answer it; returns what must wait for something.
 
-        It is UTF-8, and came at `now`, on trio's clock. `finish` MUST be called with the remainder before the next
-        message begins.
+        It is a text as UTF-8, or a binary one (None), and came at `now`, on trio's clock. `finish` MUST be called with
+        the remainder before the next message begins.
         """
         session = self.session
+        if message is None:
+            self._refuse_binary()
+            return None
         if session is not None:
             if session.link is not self._link:
                 return None  # taken over
@@ -143,7 +146,8 @@ class Requests:
                     if over_s:
                         self._drop_transform(over_s, now, room, len(message))
                     else:
-                        self._move(membership, now, data)
+                        self._statistics.events_in += 1
+                        membership.entrance.move(membership.member, self._clock.at(now), data)
                     return None
         text = message.decode()
         tree: dict[str, Any] = {}
@@ -181,8 +185,7 @@ class Requests:
             error = InternalError()
         self._refuse(error, tree)
 
-    def refuse_binary(self) -> None:
-        """Answer a binary frame."""
+    def _refuse_binary(self) -> None:
         try:
             self._rates.count_event(0.0, trio.current_time())
             raise InvalidStructure("a binary frame: messages are JSON in text frames")
@@ -377,9 +380,6 @@ class Requests:
         if over_s:
             self._drop_transform(over_s, now, message.room, size)
             return
-        self._move(membership, now, data)
-
-    def _move(self, membership: Membership, now: float, data: bytes) -> None:
         self._statistics.events_in += 1
         membership.entrance.move(membership.member, self._clock.at(now), data)
 
