@@ -75,6 +75,11 @@ def test_what_is_no_whole_text_is_left_to_the_library(frame: bytes) -> None:
     assert whole_text(frame + bytes(10), 0, LIMIT) is None
 
 
+def test_a_message_over_the_limit_is_left_to_the_library() -> None:
+    assert whole_text(client_frame(TEXT, b"12345"), 0, 5) is not None
+    assert whole_text(client_frame(TEXT, b"123456"), 0, 5) is None
+
+
 @given(st.binary(max_size=300))
 @example(client_frame(TEXT, b"hello") + client_frame(TEXT, b""))
 def test_whole_texts_are_what_another_library_reads(data: bytes) -> None:
@@ -308,8 +313,13 @@ async def test_whole_messages_never_reach_the_library(
         await settle()
         tibi.send_frame(PING, b"x")
         await settle()
+        two = client_frame(TEXT, b"{", final=False) + client_frame(CONTINUATION, b"}")
+        tibi.send_bytes(two)
+        await settle()
+        tibi.send({"room": "lobby", "data": "whole again"})
+        await settle()
     assert given_on[0].startswith(b"GET /")
-    assert given_on[1:2] == [client_frame(PING, b"x")]
+    assert given_on[1:] == [client_frame(PING, b"x"), two]
 
 
 # Real sockets

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from trio_vrchat import Statistics
+from trio_vrchat._frames import CONTINUATION, PING, TEXT
 from trio_vrchat._memory_stream import Pipe, stream_pair
+from trio_vrchat._pump import Pump
 from trio_vrchat._socket_stream import SocketStream
 from trio_vrchat._stream import GuardedStream
-from trio_vrchat.testing import settle
+from trio_vrchat.testing import client_frame, settle
 
 
 def guarded() -> tuple[GuardedStream, Pipe]:
@@ -122,3 +125,194 @@ async def test_a_socket_stream_says_broken_and_closed_as_trio_does() -> None:
     with pytest.raises(trio.ClosedResourceError):
         await ours.send_all(b"x")
     await theirs.aclose()
+
+
+# Reading
+
+
+class Scripted(trio.abc.Stream):
+    """A stream that has what it is given to read, and can be read by a pump."""
+
+    def __init__(self, *reads: bytes) -> None:
+        self.reads = list(reads)
+
+    def fileno(self) -> int:
+        return 7
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        return self.reads.pop(0) if self.reads else None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self.reads.pop(0)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        raise NotImplementedError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+class HandPump(Pump):
+    """Reads when it is told."""
+
+    def __init__(self) -> None:
+        self.readers: dict[int, Callable[[float], object]] = {}
+
+    def add(self, descriptor: int, read: Callable[[float], object]) -> None:
+        assert descriptor not in self.readers
+        self.readers[descriptor] = read
+
+    def remove(self, descriptor: int) -> None:
+        self.readers.pop(descriptor, None)
+
+
+HEAD = b"GET / HTTP/1.1\r\n\r\n"
+HELLO, WORLD = client_frame(TEXT, b"hello"), client_frame(TEXT, b"world")
+FRAGMENTS = client_frame(TEXT, b"in two ", final=False) + client_frame(CONTINUATION, b"pieces")
+
+
+class Reading:
+    """A guarded stream, the texts that were read of it, and their backlog."""
+
+    def __init__(self, *reads: bytes, pump: Pump | None = None, bytes_per_s: float = 0.0) -> None:
+        self.texts: list[bytes] = []
+        self.backlog: list[bytes] = []
+        self.stream = GuardedStream(
+            Scripted(HEAD, *reads),
+            message_limit_bytes=1000,
+            bytes_per_s=bytes_per_s,
+            write_timeout_s=5,
+            statistics=Statistics(),
+            on_text=lambda text, now: self.texts.append(text),
+            backlog=self.backlog,
+            pump=pump,
+        )
+
+    async def begin(self) -> None:
+        assert await self.stream.receive_some() == HEAD
+        self.stream.begin_frames()
+
+
+async def test_what_follows_a_message_of_the_library_goes_its_way_until_it_was_returned(
+    autojump_clock: MockClock,
+) -> None:
+    reading = Reading(HELLO + FRAGMENTS, WORLD, HELLO, WORLD + FRAGMENTS + HELLO, client_frame(PING, b"end"))
+    await reading.begin()
+    assert await reading.stream.receive_some() == FRAGMENTS
+    assert reading.texts == [b"hello"]
+    # The library has it, and has not given it.
+    assert await reading.stream.receive_some() == WORLD, "it may not overtake"
+    reading.stream.returned()
+    assert await reading.stream.receive_some() == HELLO, "there is still the one behind it"
+    reading.stream.returned()
+    reading.stream.returned()
+    assert await reading.stream.receive_some() == FRAGMENTS + HELLO
+    assert reading.texts == [b"hello", b"world"]
+    reading.stream.returned()
+    reading.stream.returned()
+    assert await reading.stream.receive_some() == client_frame(PING, b"end")
+
+
+async def test_nothing_is_read_while_there_is_a_backlog(autojump_clock: MockClock) -> None:
+    reading = Reading(HELLO, client_frame(PING, b""))
+    await reading.begin()
+    reading.backlog.append(b"under way")
+    with trio.move_on_after(100):
+        await reading.stream.receive_some()
+    assert reading.texts == []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reading.stream.receive_some)
+        await settle()
+        assert reading.texts == []
+        reading.backlog.clear()
+        reading.stream.read_on()
+    assert reading.texts == [b"hello"]
+
+
+async def test_the_pump_keeps_a_socket_as_long_as_whole_messages_come(autojump_clock: MockClock) -> None:
+    pump = HandPump()
+    reading = Reading(HELLO, WORLD + HELLO, WORLD + FRAGMENTS, pump=pump)
+    await reading.begin()
+    received: list[bytes] = []
+
+    async def receive() -> None:
+        received.append(await reading.stream.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await settle()
+        read = pump.readers[7]
+        for _ in range(2):
+            read(trio.current_time())
+            await settle()
+            assert list(pump.readers) == [7]
+        read(trio.current_time())
+        assert pump.readers == {}, "it is taken back at once"
+    assert received == [FRAGMENTS]
+    assert reading.texts == [b"hello", b"world", b"hello", b"world"]
+
+
+@pytest.mark.parametrize("why", ["a backlog", "a pause", "more than is read at once"])
+async def test_the_pump_gives_a_socket_back_that_must_wait(autojump_clock: MockClock, why: str) -> None:
+    pump = HandPump()
+    many = client_frame(TEXT, b"") * 100
+    reading = Reading(many if why.startswith("more") else HELLO, WORLD, pump=pump, bytes_per_s=1000)
+    await reading.begin()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reading.stream.receive_some)
+        await settle()
+        read = pump.readers[7]
+        if why == "a backlog":
+            reading.backlog.append(b"under way")
+        elif why == "a pause":
+            reading.stream.refused()
+        read(trio.current_time())
+        assert pump.readers == {}
+        await settle()
+        if why == "a backlog":
+            assert pump.readers == {}
+            reading.backlog.clear()
+            reading.stream.read_on()
+        elif why == "a pause":
+            assert pump.readers == {}
+            await trio.sleep(8)  # 16 KiB at twice 1000 bytes a second
+        await settle()
+        assert list(pump.readers) == [7]
+        assert len(reading.texts) == (100 if why.startswith("more") else 1)
+        nursery.cancel_scope.cancel()
+    assert pump.readers == {}, "nobody waits any more"
+
+
+async def test_the_pump_hands_on_the_end_and_a_reset(autojump_clock: MockClock) -> None:
+    for last in (b"", trio.BrokenResourceError("reset")):
+        pump = HandPump()
+        reading = Reading(HELLO, pump=pump)
+        await reading.begin()
+        ends: list[bytes | None] = []
+
+        async def receive(stream: GuardedStream, ends: list[bytes | None]) -> None:
+            try:
+                ends.append(await stream.receive_some())
+            except trio.BrokenResourceError:
+                ends.append(None)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(receive, reading.stream, ends)
+            await settle()
+            read = pump.readers[7]
+            read(trio.current_time())
+
+            def end(max_bytes: int, last: bytes | Exception = last) -> bytes:
+                if isinstance(last, Exception):
+                    raise last
+                return last
+
+            reading.stream._receive_nowait = end
+            read(trio.current_time())
+        assert ends == [b"" if last == b"" else None]
+        assert reading.stream.broken == (last != b"")
+        assert reading.texts == [b"hello"]

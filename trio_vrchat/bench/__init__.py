@@ -5,30 +5,35 @@
     result = bench.run(bench.Options(url="ws://127.0.0.1:42069/", users=100), lambda fraction: None)
     print(result.batches_per_s_min, result.chat_latency_p99_ms)
 
-`run` measures, `table` and `to_json` show what came of it, and `main` does both for a command line.
+`run` measures, `table` and `to_json` show what came of it, and `main` does both for a command line. `compare` measures
+several servers in turn.
 
 Reading order: `_load.py` is the run, `_user.py` one of its users. Beneath those, `_wire.py` knows WebSocket,
 `_protocol.py` what is said, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps the books on
-chat, `_result.py` holds the figures, `_server_process.py` starts servers and reads what they cost, and
-`_options.py` says what may be asked for.
+chat, `_result.py` holds the figures, `_compare.py` lays those of several servers side by side,
+`_server_process.py` starts servers and reads what they cost, and `_options.py` says what may be asked for.
 
 Trio has no part in it, nor has any WebSocket library: a load generator that shares its machinery with the
 server would be slow where the server is slow, and would show it as the server's speed.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from json import dumps
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ._compare import Comparison, compare, to_plain
+from ._compare import table as comparison_table
 from ._load import measure
 from ._options import BenchError, Options, allow_descriptors, check
 from ._result import Result, table, to_json
 from ._server_process import own_server
 from ._target import parse_url
 
-__all__ = ["BenchError", "Options", "Result", "main", "run", "table", "to_json"]
+__all__ = ["BenchError", "Comparison", "Options", "Result", "compare", "main", "run", "table", "to_json"]
 
 _EXIT_SOUND = 0
 _EXIT_UNSOUND = 1
@@ -58,37 +63,50 @@ def run(options: Options, progress: Callable[[float], None]) -> Result:
         return measure(options, parse_url(server.url), server.pid, progress)
 
 
-def main(options: Options, *, json: bool) -> int:
+def main(options: Options, *, json: bool, others: Mapping[str, str] | None = None, rounds: int = 3) -> int:
     """Run, and print the figures on stdout; what keeps the run from being done is one line on stderr.
 
     Args:
         options: what to measure.
         json: print one JSON object instead of a table.
+        others: compare with the servers that these commands start, by their names.
+        rounds: how often each of them is measured.
 
     Returns:
-        The exit status: 0, or 1 if the result is not `Result.sound`, or 2 if there is none.
+        The exit status: 0, or 1 if a result is not `Result.sound`, or 2 if there is none.
     """
+    measured: Result | Comparison
     try:
-        result = _run_with_progress_bar(options)
+        with _progress_bar(options) as show:
+            if others:
+                measured = compare(options, others, rounds, show)
+            else:
+                measured = run(options, lambda share: show(f"{options.users} users", share))
     except BenchError as error:
         sys.stderr.write(f"trio-vrchat: error: {error}\n")
         return _EXIT_NOT_DONE
     if json:
-        sys.stdout.write(to_json(result) + "\n")
+        sys.stdout.write(_as_json(measured) + "\n")
     else:
-        Console().print(table(result))
-    return _EXIT_SOUND if result.sound else _EXIT_UNSOUND
+        Console().print(comparison_table(measured) if isinstance(measured, Comparison) else table(measured))
+    return _EXIT_SOUND if measured.sound else _EXIT_UNSOUND
 
 
-def _run_with_progress_bar(options: Options) -> Result:
+def _as_json(measured: Result | Comparison) -> str:
+    return dumps(to_plain(measured), allow_nan=False) if isinstance(measured, Comparison) else to_json(measured)
+
+
+@contextmanager
+def _progress_bar(options: Options) -> Iterator[Callable[[str, float], None]]:
     if not sys.stderr.isatty():
-        return run(options, lambda fraction: None)
+        yield lambda what, share: None
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     # Drawn between two turns of the load, never by a thread that would hold it up in the middle of one.
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:
         task = bar.add_task(f"{options.users} users", total=1.0)
 
-        def show(fraction: float) -> None:
-            bar.update(task, completed=fraction, refresh=True)
+        def show(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share, refresh=True)
 
-        return run(options, show)
+        yield show

@@ -113,11 +113,16 @@ class Result:
 _JUDGEMENTS = ("doubtful", "kept_up", "sound")
 
 
-def to_json(result: Result) -> str:
-    """One JSON object on one line: the fields of `Result`, and `doubtful`, `kept_up` and `sound`."""
+def as_plain(result: Result) -> dict[str, object]:
+    """The fields of `Result`, and `doubtful`, `kept_up` and `sound`, as JSON has them."""
     figures = attrs.asdict(result)
     rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
-    return json.dumps(rounded | {name: getattr(result, name) for name in _JUDGEMENTS}, allow_nan=False)
+    return rounded | {name: getattr(result, name) for name in _JUDGEMENTS}
+
+
+def to_json(result: Result) -> str:
+    """`as_plain` as one JSON object on one line."""
+    return json.dumps(as_plain(result), allow_nan=False)
 
 
 def table(result: Result) -> Table:

@@ -6,23 +6,25 @@ Rules:
   does not end it in time, by force.
 - Its output is always read, so that it never blocks on a full pipe, and only the tail is kept.
 
-Theory of operation: the server picks a free port and prints its URL once it listens. Two threads read its
-output; they sleep except when it says something, which at its lowest log level is at the start, at the stop
-and in trouble. It stays in this process's group, so that Ctrl-C in a terminal, or the end of a batch job,
-reaches it too.
+Theory of operation: a server of ours picks a free port and prints its URL once it listens; another is given a
+port, and connected to until it answers. Two threads read its output; they sleep except when it says something,
+which at its lowest log level is at the start, at the stop and in trouble. It stays in this process's group, so
+that Ctrl-C in a terminal, or the end of a batch job, reaches it too.
 """
 
 import contextlib
 import os
 import queue
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import psutil
@@ -30,6 +32,9 @@ from attrs import frozen
 
 from .._config import LIMITS_BY_COUNT
 from ._options import BenchError
+
+# Looks, for a short while, whether the server listens; returns its URL where it does. It is given the URLs printed.
+_Listens = Callable[[queue.SimpleQueue[str]], "str | None"]
 
 _START_DEADLINE_S = 20.0
 # A server of ours gives its connections a few seconds to close.
@@ -71,9 +76,51 @@ def own_server(fps: float) -> Iterator[RunningServer]:
     Raises: BenchError: it cannot be started, or prints no URL within 20 s; or, on leaving, it had ended by
     itself.
     """
+    with _running(_command(fps), _printed_url) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def other_server(command: str, fps: float) -> Iterator[RunningServer]:
+    """A server that this command starts, in which {port} and {fps} stand for what it is given, while the context lasts.
+
+    Raises: BenchError: it cannot be started, or does not listen on 127.0.0.1 and that port within 20 s; or, on
+    leaving, it had ended by itself.
+    """
+    port = _free_port()
+    try:
+        words = shlex.split(command.format(port=port, fps=f"{fps:g}"))
+    except (ValueError, LookupError) as error:
+        raise BenchError(
+            f"cannot read the command {command!r} ({error}): braces stand for {{port}} and {{fps}} only"
+        ) from error
+    if not words:
+        raise BenchError("a command is empty: it is what starts the server")
+
+    def answers(urls: queue.SimpleQueue[str]) -> str | None:
+        try:
+            socket.create_connection(("127.0.0.1", port), _POLL_S).close()
+        except OSError:
+            time.sleep(_POLL_S)
+            return None
+        return f"ws://127.0.0.1:{port}/"
+
+    with _running(words, answers) as server:
+        yield server
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
+
+
+@contextlib.contextmanager
+def _running(command: list[str], listens: _Listens) -> Iterator[RunningServer]:
     try:
         process = subprocess.Popen(
-            _command(fps),
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -82,7 +129,7 @@ def own_server(fps: float) -> Iterator[RunningServer]:
             env=_environment(),
         )
     except OSError as error:
-        raise BenchError(f"cannot start a server with {sys.executable} ({error})") from error
+        raise BenchError(f"cannot start a server with {command[0]} ({error})") from error
     assert process.stdout is not None
     assert process.stderr is not None
     urls: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -96,7 +143,7 @@ def own_server(fps: float) -> Iterator[RunningServer]:
     try:
         for reader in readers:
             reader.start()
-        yield RunningServer(_wait_for_url(process, urls, readers, last_words), process.pid)
+        yield RunningServer(_wait_for_url(process, lambda: listens(urls), readers, last_words), process.pid)
         if process.poll() is not None:
             raise _ended(process, readers, last_words, "during the run")
     finally:
@@ -134,17 +181,23 @@ def _keep_tail(stream: IO[str], tail: deque[str]) -> None:
 
 def _wait_for_url(
     process: subprocess.Popen[str],
-    urls: queue.SimpleQueue[str],
+    listens: Callable[[], str | None],
     readers: list[threading.Thread],
     last_words: deque[str],
 ) -> str:
     deadline = time.monotonic() + _START_DEADLINE_S
     while time.monotonic() < deadline:
-        with contextlib.suppress(queue.Empty):
-            return urls.get(timeout=_POLL_S)
+        if (url := listens()) is not None:
+            return url
         if process.poll() is not None:
             raise _ended(process, readers, last_words, "before it listened")
-    raise BenchError(f"the server started for the run printed no URL within {_START_DEADLINE_S:g} s")
+    raise BenchError(f"the server started for the run did not listen within {_START_DEADLINE_S:g} s")
+
+
+def _printed_url(urls: queue.SimpleQueue[str]) -> str | None:
+    with contextlib.suppress(queue.Empty):
+        return urls.get(timeout=_POLL_S)
+    return None
 
 
 def _ended(
