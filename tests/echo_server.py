@@ -1,7 +1,7 @@
 """A server that sends each message back: `python -m tests.echo_server`. It prints its URL, and runs until it is killed.
 
 Suites that test a WebSocket implementation expect one. All around the message is the real server: listener, guarded
-stream, meter, library, outbox, closing handshake. Only what is done with a message is not.
+stream, pump, meter, library, outbox, closing handshake. Only what is done with a message is not.
 """
 
 from __future__ import annotations
@@ -28,8 +28,12 @@ def binary_frame(payload: bytes) -> bytes:
 class EchoConnection(_connection.Connection):
     """A connection that answers each message with itself."""
 
-    async def _handle(self, message: str | bytes) -> None:
+    def _take_from_library(self, message: str | bytes) -> None:
         self.outbox.offer(text_frame(message.encode()) if isinstance(message, str) else binary_frame(message))
+
+    def _take(self, message: bytes | None, now: float) -> None:
+        assert message is not None, "binary messages come from the library"
+        self.outbox.offer(text_frame(message))
 
 
 async def main() -> None:

@@ -206,8 +206,8 @@ async def test_a_flood_is_read_more_slowly(autojump_clock: MockClock, text: str,
             await trio.sleep(0.1)
             flooder.texts()
         seconds = trio.current_time() - started
-        # 10 MB at 512 KiB a second, of which one second's worth is free. (What comes in pieces is counted as it is read,
-        # and some of it once more when it is dropped.)
+        # 10 MB at 512 KiB a second, of which one second's worth is free. (What comes in pieces is counted as it is
+        # read, and some of it once more when it is dropped.)
         assert 17 < seconds < 27
         assert not flooder.ended
         assert not heard(anna)

@@ -217,8 +217,7 @@ class Connection:
             self._stream.begin_frames()
             try:
                 while True:
-                    message = await websocket.get_message()
-                    self._take(message.encode() if isinstance(message, str) else None, trio.current_time())
+                    self._take_from_library(await websocket.get_message())
                     self._stream.returned()
             except trio_websocket.ConnectionClosed:
                 pass
@@ -258,6 +257,9 @@ class Connection:
             extra={"peer": self.peer.text},
         )
         return False
+
+    def _take_from_library(self, message: str | bytes) -> None:
+        self._take(message.encode() if isinstance(message, str) else None, trio.current_time())
 
     def _take(self, message: bytes | None, now: float) -> None:
         """A message has come: a text, as UTF-8, or a binary one."""
