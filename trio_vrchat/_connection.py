@@ -116,13 +116,15 @@ class Connection:
             pump=connections.pump,
         )
         self._stream.on_pong = self._take_pong
-        self._writer_waits = trio.lowlevel.ParkingLot()
+        # A task that writes is there only while something waits: most connections have none, most of the time.
+        self._writing: trio.Nursery | None = None
+        self._writer_runs = False
         self._written = trio.lowlevel.ParkingLot()
         self.outbox = Outbox(
             limit_frames=config.outbox_limit_frames,
             limit_bytes=config.outbox_limit_bytes,
             write=self._stream.send_now,
-            on_frames=self._writer_waits.unpark_all,
+            on_frames=self._start_writer,
             on_overflow=lambda: self.close(TOO_SLOW, "too slow to be kept"),
         )
         self._conversation = trio.CancelScope()
@@ -137,7 +139,6 @@ class Connection:
         )
         self._handshake_by = handshake_by
         self._websocket: trio_websocket.WebSocketConnection | None = None
-        self._written_out = trio.Event()
         self._end_by = math.inf
         self._close_code = 0
         self._close_reason = ""
@@ -157,10 +158,11 @@ class Connection:
             self.close(GOING_AWAY, "the server stops")
         try:
             async with trio.open_nursery() as writing:
+                self._writing = writing
                 try:
                     async with trio.open_nursery() as library:
                         with self._conversation:
-                            await self._converse(library, writing)
+                            await self._converse(library)
                         await self._requests.end(lost=self._is_lost())
                         await self._say_the_rest(library.cancel_scope)
                         library.cancel_scope.cancel()
@@ -202,7 +204,7 @@ class Connection:
 
     # The conversation
 
-    async def _converse(self, library: trio.Nursery, writing: trio.Nursery) -> None:
+    async def _converse(self, library: trio.Nursery) -> None:
         websocket = await self._handshake(library)
         if websocket is None:
             return
@@ -210,7 +212,6 @@ class Connection:
         self._statistics.connections += 1
         self._connections.keepalive.add(self)
         _log.info("%s: connected", self.peer, extra=self._requests.who())
-        writing.start_soon(self._write, name=f"writer to {self.peer}")
         self._conversation.deadline = trio.current_time() + self._config.login_timeout_s
         async with trio.open_nursery() as handling:
             self._handling = handling
@@ -283,24 +284,25 @@ class Connection:
             self._backlog.popleft()
         self._stream.read_on()
 
+    def _start_writer(self) -> None:
+        if not self._writer_runs and self._writing is not None:
+            self._writer_runs = True
+            self._writing.start_soon(self._write, name=f"writer to {self.peer}")
+
     async def _write(self) -> None:
-        """Write what waits in the outbox, until it is closed and empty."""
+        """Write what waits in the outbox, until nothing does."""
         outbox, stream = self.outbox, self._stream
         try:
-            while True:
-                chunk = outbox.take()
-                if chunk is not None:
-                    await stream.send_all(chunk)
-                    outbox.written()
-                    self._written.unpark_all()
-                elif outbox.closed:
-                    break
-                else:
-                    await self._writer_waits.park()
+            while (chunk := outbox.take()) is not None:
+                await stream.send_all(chunk)
+                outbox.written()
+                self._written.unpark_all()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             outbox.close()
             self._conversation.cancel()
-        self._written_out.set()
+        # No checkpoint since nothing waited: what is offered from here on starts the next.
+        self._writer_runs = False
+        self._written.unpark_all()
 
     async def _drained(self) -> None:
         """Wait until little is left in the outbox."""
@@ -316,8 +318,8 @@ class Connection:
         if self._close_code == TOO_SLOW:
             self.outbox.clear()
         with trio.move_on_at(self._end_by):
-            self._writer_waits.unpark_all()
-            await self._written_out.wait()
+            while self._writer_runs:
+                await self._written.park()
             await self._stream.cancel_between_frames(library)
 
     async def _end(self) -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Sized
-from typing import Protocol, runtime_checkable
 
 import trio
 
@@ -47,19 +46,6 @@ _PACE = 2
 # Of what is written: little enough that a client on the worst of networks takes it within `write_timeout_s`.
 _PIECE_BYTES = 16 * 1024
 _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
-
-
-@runtime_checkable
-class Pumpable(Protocol):
-    """A stream that can be read by the pump."""
-
-    def fileno(self) -> int:
-        """The socket's descriptor; negative once it is closed."""
-        ...
-
-    def receive_nowait(self, max_bytes: int) -> bytes | None:
-        """What has come; empty at the end, None where nothing has. Raises BrokenResourceError."""
-        ...
 
 
 class GuardedStream(trio.abc.Stream):
@@ -98,9 +84,10 @@ class GuardedStream(trio.abc.Stream):
         self._limit_bytes = message_limit_bytes
         self._with_library = 0  # messages
         self._reading_on = trio.lowlevel.ParkingLot()
-        # Where the pump can read: what reads without waiting, and the socket's descriptor.
-        self._pump = pump if isinstance(stream, Pumpable) else None
+        # What the pump reads with, without waiting: what has come, empty at the end, None where nothing has.
         self._receive_nowait: Callable[[int], bytes | None] = getattr(stream, "receive_nowait", lambda _: None)
+        self._fileno: Callable[[], int] = getattr(stream, "fileno", lambda: -1)
+        self._pump = pump if hasattr(stream, "receive_nowait") else None
         self._descriptor = -1
         self._taking_over = trio.lowlevel.ParkingLot()
         # What the pump has found and not dealt with.
@@ -185,8 +172,7 @@ class GuardedStream(trio.abc.Stream):
 
     async def _let_pump_read(self, pump: Pump) -> None:
         """Let the pump read until it finds something that is not for it. Raises BrokenResourceError."""
-        assert isinstance(self._stream, Pumpable)
-        self._descriptor = self._stream.fileno()
+        self._descriptor = self._fileno()
         if self._descriptor < 0:
             raise trio.ClosedResourceError
         pump.add(self._descriptor, self._read_now)
