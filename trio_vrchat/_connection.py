@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections import deque
 from collections.abc import Iterator
 
 import attrs
@@ -103,7 +102,8 @@ class Connection:
         self._config = config
         self.peer = peer
         # What is first in it is under way. Bounded, because nothing is read while there is one: what one read holds.
-        self._backlog: deque[bytes | Remainder | None] = deque()
+        # (A list, because most are empty, and an empty deque takes 600 bytes.)
+        self._backlog: list[bytes | Remainder | None] = []
         self._handling: trio.Nursery | None = None  # while messages are taken
         self._stream = GuardedStream(
             stream,
@@ -281,7 +281,7 @@ class Connection:
             else:
                 # What one read holds is thousands of tiny messages.
                 await trio.lowlevel.checkpoint()
-            self._backlog.popleft()
+            self._backlog.pop(0)
         self._stream.read_on()
 
     def _start_writer(self) -> None:

@@ -63,6 +63,42 @@ class GuardedStream(trio.abc.Stream):
     - `stalled`: broken, because a write stood still for `write_timeout_s`.
     """
 
+    __slots__ = (
+        "_accepted",
+        "_backlog",
+        "_closed_by_library",
+        "_descriptor",
+        "_fileno",
+        "_found",
+        "_found_end",
+        "_found_error",
+        "_has_unread",
+        "_head",
+        "_kept",
+        "_limit_bytes",
+        "_meter",
+        "_on_text",
+        "_pace",
+        "_paused_until",
+        "_pump",
+        "_reader_waits",
+        "_receive_nowait",
+        "_rest",
+        "_send_nowait",
+        "_statistics",
+        "_stream",
+        "_turn",
+        "_with_library",
+        "_write_timeout_s",
+        "broken",
+        "broken_because",
+        "close_sent",
+        "on_end",
+        "on_pong",
+        "request_head",
+        "stalled",
+    )
+
     quick = True
     """Whether whole messages are read here. The same tests hold both ways."""
 
@@ -83,13 +119,13 @@ class GuardedStream(trio.abc.Stream):
         self._backlog = backlog
         self._limit_bytes = message_limit_bytes
         self._with_library = 0  # messages
-        self._reading_on = trio.lowlevel.ParkingLot()
+        # Where the library's reader waits, for the pump to be through or for a backlog to be gone.
+        self._reader_waits = trio.lowlevel.ParkingLot()
         # What the pump reads with, without waiting: what has come, empty at the end, None where nothing has.
         self._receive_nowait: Callable[[int], bytes | None] = getattr(stream, "receive_nowait", lambda _: None)
         self._fileno: Callable[[], int] = getattr(stream, "fileno", lambda: -1)
         self._pump = pump if hasattr(stream, "receive_nowait") else None
         self._descriptor = -1
-        self._taking_over = trio.lowlevel.ParkingLot()
         # What the pump has found and not dealt with.
         self._found = b""
         self._found_end = False
@@ -177,7 +213,7 @@ class GuardedStream(trio.abc.Stream):
             raise trio.ClosedResourceError
         pump.add(self._descriptor, self._read_now)
         try:
-            await self._taking_over.park()
+            await self._reader_waits.park()
         finally:
             pump.remove(self._descriptor)
         if self._found_error is not None:
@@ -202,7 +238,7 @@ class GuardedStream(trio.abc.Stream):
                 self._found_end = True
         assert self._pump is not None
         self._pump.remove(self._descriptor)
-        self._taking_over.unpark_all()
+        self._reader_waits.unpark_all()
 
     async def _turn_to_read(self) -> None:
         """Wait until the client may be read."""
@@ -214,7 +250,7 @@ class GuardedStream(trio.abc.Stream):
             await trio.sleep_until(self._paused_until)
             self._paused_until = 0.0
         while self._backlog:
-            await self._reading_on.park()
+            await self._reader_waits.park()
         if self._kept:
             await trio.lowlevel.checkpoint()
 
@@ -290,7 +326,7 @@ class GuardedStream(trio.abc.Stream):
 
     def read_on(self) -> None:
         """There is no backlog any more."""
-        self._reading_on.unpark_all()
+        self._reader_waits.unpark_all()
 
     def returned(self) -> None:
         """The library has given a message."""
