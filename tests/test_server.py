@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import struct
 from functools import partial
@@ -14,7 +15,7 @@ from trio.testing import MockClock
 
 import trio_vrchat
 from tests.waiting import until
-from trio_vrchat import Config, Handle, testing
+from trio_vrchat import Config, Handle, Histogram, testing
 from trio_vrchat._memory_stream import MemoryListener, stream_pair
 from trio_vrchat.testing import client_frame, settle, upgrade_request
 
@@ -54,7 +55,26 @@ async def test_a_late_frame_is_counted_and_the_next_is_on_time(mock_clock: MockC
             await settle()
             assert len(tibi.messages()) == 1
             assert server.statistics.frames_late == late
+        lateness = server.statistics.batch_lateness_s
+        # The second was due at 0.2, and began a quarter of a second later.
+        assert dict(zip((*lateness.bounds, math.inf), lateness.counts, strict=True)) == {
+            **dict.fromkeys(lateness.bounds, 0),
+            lateness.bounds[0]: 2,
+            math.inf: 1,
+        }
+        assert lateness.total == pytest.approx(0.25)
         mock_clock.rate = 1000  # for the stop
+
+
+def test_a_histogram_says_what_most_keep_to() -> None:
+    histogram = Histogram((1.0, 2.0, 5.0))
+    assert histogram.most(0.99) == 0.0
+    for value, count in ((0.5, 50), (1.0, 30), (1.5, 15), (5.0, 4), (7.0, 1)):
+        for _ in range(count):
+            histogram.add(value)
+    assert histogram.counts == [80, 15, 4, 1]
+    assert [histogram.most(share) for share in (0.1, 0.8, 0.81, 0.95, 0.96, 0.99, 1.0)] == [1, 1, 2, 2, 5, 5, math.inf]
+    assert histogram.total == 50 * 0.5 + 30 + 15 * 1.5 + 20 + 7
 
 
 async def test_cancelling_its_scope_or_the_nursery_stops_it_cleanly() -> None:

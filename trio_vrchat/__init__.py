@@ -39,6 +39,7 @@ from ._events import Vector as Vector
 from ._open_client import open_client as open_client
 from ._server import Handle as Handle
 from ._server import serve as serve
+from ._statistics import Histogram as Histogram
 from ._statistics import Statistics as Statistics
 from ._version import __version__ as __version__
 

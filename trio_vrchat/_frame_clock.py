@@ -17,8 +17,8 @@ from ._statistics import Statistics
 class Ticked(Protocol):
     """What the clock ticks: a room."""
 
-    def tick(self) -> None:
-        """It is time for a batch. Does not block."""
+    def tick(self, due: float) -> None:
+        """It is time for a batch, since `due` on trio's clock. Does not block."""
 
 
 class FrameClock:
@@ -52,4 +52,4 @@ class FrameClock:
                 self._statistics.frames_late += 1
             rooms, self._armed = self._armed, {}
             for room in rooms:
-                room.tick()
+                room.tick(due)

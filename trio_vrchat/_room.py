@@ -88,7 +88,7 @@ class Room:
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._predecessor = predecessor
-        self._tick_due = False
+        self._tick_due: float | None = None  # since when, on trio's clock
         self.rate = RoomRate(config, trio.current_time())
         self.finished = trio.Event()
 
@@ -97,9 +97,10 @@ class Room:
         member.move(time, data)
         self._frame_clock.arm(self)
 
-    def tick(self) -> None:
+    def tick(self, due: float) -> None:
         """It is time for a batch: the room's task sends it, in its turn with the events."""
-        self._tick_due = True
+        if self._tick_due is None:
+            self._tick_due = due
         self._storing.unpark_all()
         try:
             self.events.send_nowait(None)
@@ -183,8 +184,9 @@ class Room:
         return [event for event in events if not isinstance(event, Say)]
 
     async def _tick_if_due(self) -> None:
-        if self._tick_due:
-            self._tick_due = False
+        if self._tick_due is not None:
+            self._statistics.batch_lateness_s.add(trio.current_time() - self._tick_due)
+            self._tick_due = None
             if await self._send_batch():
                 self._frame_clock.arm(self)
 

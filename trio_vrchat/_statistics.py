@@ -2,7 +2,50 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+
 import attrs
+
+# Seconds. From what nobody notices to several frames of a headset.
+_LATENESS_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+
+
+@attrs.define(eq=False)
+class Histogram:
+    """How often a figure was what.
+
+    - `bounds`: in ascending order.
+    - `counts`: for each bound how many values were at most that, and more than the bound before; the last, of which
+      there is one more, are those over all bounds.
+    - `total`: of all values.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = attrs.field(init=False)
+    total: float = attrs.field(init=False, default=0.0)
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def most(self, share: float) -> float:
+        """The least bound that this share of all values does not pass (0.99: of a hundred 99).
+
+        Infinity where they do not keep to the last; 0.0 where there are none.
+        """
+        left = share * sum(self.counts)
+        if not left:
+            return 0.0
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            left -= count
+            if left <= 0:
+                return bound
+        return math.inf
 
 
 @attrs.define(eq=False)
@@ -22,6 +65,7 @@ class Statistics:
     - `bytes_in`, `bytes_out`: bytes read from and written to clients, handshakes and frame headers included.
     - `batches`: batches of transforms: one for each room and tick that sent any.
     - `frames_late`: ticks that began a whole frame or more after their time on the grid.
+    - `batch_lateness_s`: seconds from a batch's time on the grid until its room began to send it.
     - `rate_limited`: messages that were answered with 429, or were dropped for the same reason.
     - `round_trips_s`: for each user now, the seconds that the answer to the last ping took.
     """
@@ -40,5 +84,6 @@ class Statistics:
     bytes_out: int = 0
     batches: int = 0
     frames_late: int = 0
+    batch_lateness_s: Histogram = attrs.field(factory=lambda: Histogram(_LATENESS_BOUNDS_S))
     rate_limited: int = 0
     round_trips_s: dict[str, float] = attrs.field(factory=dict)
