@@ -250,10 +250,10 @@ def test_every_setting_has_a_help_text() -> None:
 
 
 def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[tuple[bench.Options, bool]] = []
+    runs: list[tuple[bench.Options, bool, dict[str, str], int]] = []
 
-    def fake(options: bench.Options, *, json: bool) -> int:
-        runs.append((options, json))
+    def fake(options: bench.Options, *, json: bool, others: dict[str, str], rounds: int) -> int:
+        runs.append((options, json, others, rounds))
         return 1
 
     monkeypatch.setattr(bench, "main", fake)
@@ -261,10 +261,15 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
     monkeypatch.setenv("TRIO_VRCHAT_FPS", "x")
     monkeypatch.setenv("TRIO_VRCHAT_CONFIG", "x")
     given = "bench --url ws://a:1/ --users 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 --json"
-    for arguments in (given.split(), ["bench"]):
+    compared = ["bench", "--compare", "a=one {port}", "--compare", "b=two --x=1", "--rounds", "5"]
+    for arguments in (given.split(), ["bench"], compared):
         assert main(*arguments) == 1
     expected = bench.Options(url="ws://a:1/", users=2, send_hz=3.0, chat_hz=4.5, seconds=6.0, fps=7.0, pid=8)
-    assert runs == [(expected, True), (bench.Options(), False)]
+    assert runs == [
+        (expected, True, {}, 3),
+        (bench.Options(), False, {}, 3),
+        (bench.Options(), False, {"a": "one {port}", "b": "two --x=1"}, 5),
+    ]
 
 
 def test_bench_refuses_in_one_line() -> None:

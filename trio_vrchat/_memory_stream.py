@@ -47,6 +47,9 @@ class Pipe:
         await trio.lowlevel.checkpoint()
         while not self.data and not self.ended and not self.reset:
             await self._changed.park()
+        # A pass later than what else was due when it was written: so what a script sends at the instant of a batch
+        # comes after it, in each run.
+        await trio.lowlevel.checkpoint()
         if self.reset:
             raise trio.BrokenResourceError("the peer has gone")
         return self.take(max_bytes)
