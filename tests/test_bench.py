@@ -386,7 +386,6 @@ def test_options_that_make_no_sense(options: bench.Options, reason: str) -> None
     [
         "",
         "localhost",
-        "wss://h/",
         "http://h/",
         "ws:///x",
         "ws://h:x/",
@@ -402,7 +401,8 @@ def test_urls_that_are_refused(url: str) -> None:
 
 def test_urls_are_taken_apart() -> None:
     target = _target.parse_url("ws://[::1]:8000/chat?a=b")
-    assert attrs.astuple(target) == ("ws://[::1]:8000/chat?a=b", "::1", 8000, "/chat?a=b", "[::1]:8000")
+    assert attrs.astuple(target) == ("ws://[::1]:8000/chat?a=b", "::1", 8000, "/chat?a=b", "[::1]:8000", False)
+    assert attrs.astuple(_target.parse_url("wss://h")) == ("wss://h", "h", 443, "/", "h", True)
     target = _target.parse_url("ws://example.org")
     assert (target.host, target.port, target.path, target.authority) == (
         "example.org",

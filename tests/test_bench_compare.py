@@ -1,21 +1,24 @@
-"""`bench --compare`: several servers in turn, and what is shown of them."""
+"""`bench --compare`: several servers in turn, and what is shown of them. `bench` over TLS."""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import attrs
 import psutil
 import pytest
+import trustme
 from rich.console import Console
 
 from trio_vrchat import bench
 from trio_vrchat.bench import _compare, _load, _server_process
 
-from .program import finished
+from .program import LOCAL, finished, started
 
 FIGURES: dict[str, Any] = {each.name: 1 for each in attrs.fields(bench.Result)}
 LISTENS = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); time.sleep(600)"
@@ -24,7 +27,8 @@ LISTENS = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', {port}
 def result(cpu: float | None = 0.2, **figures: Any) -> bench.Result:
     nothing = {name: 0 for name in FIGURES if name.startswith(("chat_lines", "connections", "sends"))}
     given = {"close_codes": {}, "load_cpu_fraction": 0.1, "server_cpu_fraction": cpu, "url": "ws://h/"}
-    return bench.Result(**(FIGURES | nothing | given | figures))
+    values: dict[str, Any] = FIGURES | nothing | given | figures
+    return bench.Result(**values)
 
 
 def command(script: str) -> str:
@@ -142,3 +146,37 @@ def test_our_own_server_beside_itself(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert all(results[0]["server_cpu_s"] is not None for results in figures.values())
     assert bench.main(options, json=False, others={"again": again}, rounds=1) == 0
     assert "medians of 1 rounds" in capsys.readouterr().out
+
+
+# Over TLS
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_load, "_WARM_UP_S", 0.1)
+    monkeypatch.setattr(_load, "_GOODBYE_S", 0.1)
+
+
+@pytest.mark.usefixtures("brief")
+def test_a_run_over_tls(tmp_path: Path) -> None:
+    issued = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(str(cert))
+    issued.private_key_pem.write_to_path(str(key))
+    with started(*LOCAL, "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        url = re.search(r"wss://\S+", server.until("wss://", server.stdout)[-1])
+        assert url
+        options = bench.Options(url=url[0], users=5, seconds=0.5, chat_hz=40, pid=server.process.pid)
+        measured = bench.run(options, lambda share: None)
+    assert measured.sound
+    assert measured.chat_lines_delivered == 20 * 5
+    assert measured.batches_per_s_min > 0
+    assert measured.megabytes_in_per_s > 0
+
+
+@pytest.mark.usefixtures("brief")
+def test_tls_to_a_server_that_speaks_none() -> None:
+    with started(*LOCAL) as server:
+        url = server.url().replace("ws://", "wss://")
+        with pytest.raises(bench.BenchError, match=r"could not speak TLS \(.*is that a wss:// server"):
+            bench.run(bench.Options(url=url, users=2, seconds=0.3), lambda share: None)

@@ -30,6 +30,7 @@ import trio
 from ._addresses import peer_at, peer_of
 from ._admission import Admission, Networks, Peer
 from ._socket_stream import SocketStream
+from ._tls_stream import TLSStream
 
 # Connections that get a task in one turn, and those that are looked at: dropping one takes some 15 µs.
 _ADMISSIONS_PER_TURN = 64
@@ -186,10 +187,8 @@ class Acceptor:
         self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None, handshake_by: float
     ) -> None:
         try:
-            stream: trio.abc.Stream = SocketStream(connection)
-            if context is not None:
-                # A client that just closes its socket is how HTTPS ends.
-                stream = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+            socket_stream = SocketStream(connection)
+            stream = socket_stream if context is None else TLSStream(socket_stream, context)
             await self._serve(stream, peer, handshake_by=handshake_by)
         finally:
             connection.close()

@@ -31,6 +31,7 @@ from ._frames import CLOSE, MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameMeter, close_f
 from ._pump import Pump
 from ._rate import MESSAGE_WEIGHT_BYTES, Bucket
 from ._statistics import Statistics
+from ._tls_stream import TLSStream
 
 # The end of an HTTP head as h11, beneath the library, reads it; and the length at which h11 gives up.
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -87,6 +88,7 @@ class GuardedStream(trio.abc.Stream):
         "_send_nowait",
         "_statistics",
         "_stream",
+        "_tls",
         "_turn",
         "_with_library",
         "_write_timeout_s",
@@ -141,8 +143,9 @@ class GuardedStream(trio.abc.Stream):
         self.request_head = b""
         self._accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
-        # What writes without waiting, where the stream has it (TLS has not).
+        # What writes without waiting, where the stream has it (trio's own have not), and what it keeps of that.
         self._send_nowait: Callable[[bytes], int] | None = getattr(stream, "send_nowait", None)
+        self._tls = stream if isinstance(stream, TLSStream) else None
         # (Beneath TLS what has come may be anything, but it is something.)
         bottom = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._has_unread: Callable[[], bool] | None = getattr(bottom, "has_unread", None)
@@ -351,7 +354,10 @@ class GuardedStream(trio.abc.Stream):
             self.broken = True
             return len(frame)
         self._statistics.bytes_out += sent
-        if 0 < sent < len(frame):
+        if sent == len(frame):
+            # Of what was encrypted a part may still have to go out. (It must be less than the frame, which is taken.)
+            return 0 if self._tls is None else min(self._tls.waiting_bytes, sent - 1)
+        if sent:
             self._rest = frame[sent:]
         return len(frame) - sent
 
@@ -397,7 +403,8 @@ class GuardedStream(trio.abc.Stream):
         complete = False
         try:
             # In pieces, so that a slow reader, who makes progress, is told from one who stands still.
-            for start in range(0, len(data), _PIECE_BYTES):
+            # Of nothing one: something may wait beneath.
+            for start in range(0, len(data) or 1, _PIECE_BYTES):
                 with trio.move_on_after(self._write_timeout_s) as deadline:
                     await self._stream.send_all(memoryview(data)[start : start + _PIECE_BYTES])
                 if deadline.cancelled_caught:

@@ -32,7 +32,7 @@ class Options:
     """What to measure, and with how much load.
 
     Attributes:
-        url: the server, ``ws://host:port/path``; without one, a server is started for the run.
+        url: the server, ``ws://host:port/path`` or ``wss://``; without one, a server is started for the run.
         users: how many log in.
         send_hz: transforms a second that each user sends.
         chat_hz: chat lines a second that all users together say.

@@ -29,6 +29,7 @@ class Target:
         port: the port to connect to.
         path: what to ask for, with the query.
         authority: host and port as they stand in the URL.
+        tls: whether TLS is spoken.
     """
 
     url: str
@@ -36,10 +37,11 @@ class Target:
     port: int
     path: str
     authority: str
+    tls: bool = False
 
 
 def parse_url(url: str) -> Target:
-    """Take a ``ws://`` URL apart.
+    """Take a ``ws://`` or ``wss://`` URL apart.
 
     Raises:
         BenchError: it is not one.
@@ -49,10 +51,11 @@ def parse_url(url: str) -> Target:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise BenchError(f"the URL {url!r} cannot be read ({error}): give one like ws://127.0.0.1:42069/") from error
-    if parts.scheme != "ws" or not host or not url.isascii() or not url.isprintable() or " " in url:
+    if parts.scheme not in ("ws", "wss") or not host or not url.isascii() or not url.isprintable() or " " in url:
         raise BenchError(f"the URL {url!r} is not one that the load test can use: give one like ws://127.0.0.1:42069/")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(url, host, port or 80, path, parts.netloc.rpartition("@")[2])
+    tls = parts.scheme == "wss"
+    return Target(url, host, port or (443 if tls else 80), path, parts.netloc.rpartition("@")[2], tls)
 
 
 def reach(target: Target) -> socket.socket:

@@ -9,6 +9,9 @@ Rules:
   than asked for. From then on a lost connection is a figure, and only what no server of the protocol may do
   is an error.
 
+- Over TLS no certificate is checked: nothing that is said here is a secret, and whose server it is that is
+  measured its owner knows.
+
 Theory of operation: a user goes through the stages in one direction, and may skip to GONE from each. It is
 PRESENT once the room's list of members with its own name in it has arrived, since from then on the room owes
 it every event. A failing `send` does not end it: the server's close frame, with the reason, may still wait to
@@ -19,11 +22,19 @@ import enum
 import os
 import selectors
 import socket
+import ssl
 
 from . import _wire
 from ._options import BenchError
 from ._protocol import Response, login_frame, read_message
 from ._target import Target
+
+# What a socket that does not wait says where it would have to.
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+_TLS.check_hostname = False
+_TLS.verify_mode = ssl.CERT_NONE
 
 # What answers to pings may take while the server does not read; further pings go unanswered.
 _WAITING_BYTES = 4096
@@ -33,6 +44,7 @@ class Stage(enum.Enum):
     """How far a user has come."""
 
     CONNECTING = enum.auto()
+    STARTING_TLS = enum.auto()
     SHAKING_HANDS = enum.auto()
     LOGGING_IN = enum.auto()
     PRESENT = enum.auto()
@@ -84,7 +96,7 @@ class User:
     def _write(self, frame: bytes) -> None:
         try:
             written = self._socket.send(frame)
-        except BlockingIOError:
+        except _NOT_NOW:
             written = 0
         except OSError:
             return  # reading will find the end, and the reason if there is one
@@ -106,20 +118,63 @@ class User:
             failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if failure:
                 raise self._failure(f"could not connect ({os.strerror(failure)})", "does the server take that many?")
+            if self._target.tls:
+                self._start_tls()
+                return
             self.stage = Stage.SHAKING_HANDS
             waiting = _wire.upgrade_request(self._target.authority, self._target.path, self._key)
+        elif self.stage is Stage.STARTING_TLS:
+            self._go_on_with_tls()
+            return
         self._selector.modify(self._socket, selectors.EVENT_READ, self)
         self._write(waiting)
 
+    def _start_tls(self) -> None:
+        self.stage = Stage.STARTING_TLS
+        self._selector.unregister(self._socket)
+        self._socket = _TLS.wrap_socket(self._socket, server_hostname=self._target.host, do_handshake_on_connect=False)
+        self._selector.register(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        self._go_on_with_tls()
+
+    def _go_on_with_tls(self) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._selector.modify(self._socket, selectors.EVENT_READ, self)
+        except ssl.SSLWantWriteError:
+            self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        except OSError as error:
+            raise self._failure(f"could not speak TLS ({error})", "is that a wss:// server?") from error
+        else:
+            self.stage = Stage.SHAKING_HANDS
+            self._selector.modify(self._socket, selectors.EVENT_READ, self)
+            self._write(_wire.upgrade_request(self._target.authority, self._target.path, self._key))
+
     def receive(self, buffer: memoryview) -> list[bytes]:
-        """Read once, by way of `buffer`, and answer what needs an answer; the text messages that came.
+        """Read, by way of `buffer`, and answer what needs an answer; the text messages that came.
+
+        Of a plain socket one read; of TLS all that it has decrypted, because no selector tells of that.
 
         Raises:
             BenchError: the login failed, or the server speaks another protocol.
         """
+        if self.stage is Stage.STARTING_TLS:
+            self._go_on_with_tls()
+            return []
+        texts = self._receive_once(buffer)
+        if self._target.tls:
+            while self.stage is not Stage.GONE and self._has_pending():
+                texts += self._receive_once(buffer)
+        return texts
+
+    def _has_pending(self) -> bool:
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def _receive_once(self, buffer: memoryview) -> list[bytes]:
         try:
             size = self._socket.recv_into(buffer)
-        except BlockingIOError:
+        except _NOT_NOW:
             return []
         except OSError as error:
             self._end(_wire.NO_CLOSE_FRAME, f"without a close frame, {error.strerror}")
@@ -177,7 +232,7 @@ class User:
             self.stage = Stage.PRESENT
 
     def _end(self, code: int, how: str) -> None:
-        too_early = self.stage in (Stage.CONNECTING, Stage.SHAKING_HANDS, Stage.LOGGING_IN)
+        too_early = self.stage not in (Stage.PRESENT, Stage.LEAVING, Stage.GONE)
         self.close_code = code
         self.close()
         if too_early:
