@@ -277,6 +277,16 @@ def test_bench_refuses_in_one_line() -> None:
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1)
 
 
+def test_what_only_linux_has_is_not_needed_for_the_import() -> None:
+    code = (
+        "import ctypes, multiprocessing, os, select, socket, subprocess, tempfile, time, trio\n"
+        "del os.O_NONBLOCK, select.epoll, time.CLOCK_MONOTONIC\n"
+        "import trio_vrchat, trio_vrchat.__main__, trio_vrchat.testing; print('imported')"
+    )
+    run = finished(command=("-c", code))
+    assert run.stdout.split() == ["imported"], run.stderr
+
+
 def test_what_a_server_does_not_need_is_not_imported() -> None:
     heavy = "{'cyclopts', 'rich', 'trio_vrchat.bench'}"
     code = (

@@ -14,8 +14,6 @@ import time
 
 import trio
 
-_NONBLOCKING = os.O_NONBLOCK  # what Linux calls TFD_NONBLOCK
-
 
 class _Interval(ctypes.Structure):
     """`struct itimerspec`: the period, which is zero for a timer that rings once, and the time until it rings."""
@@ -36,7 +34,8 @@ class Timer:
         self._interval = ctypes.byref(_Interval(0, 0, 0, round(seconds * 1e9)))
         library = ctypes.CDLL(None, use_errno=True)
         self._set = library.timerfd_settime
-        self._descriptor = library.timerfd_create(time.CLOCK_MONOTONIC, _NONBLOCKING)
+        # (O_NONBLOCK is what Linux calls TFD_NONBLOCK.)
+        self._descriptor = library.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK)
         if self._descriptor < 0:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
