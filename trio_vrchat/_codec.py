@@ -35,7 +35,6 @@ from ._messages import (
     PlainTransformData,
     ResumeOptions,
     RoomMessage,
-    SomeTransformData,
     SystemRequest,
     TransformData,
 )
@@ -61,7 +60,6 @@ _decode_room_message = msgspec.json.Decoder(RoomMessage).decode
 _decode_plain_message = msgspec.json.Decoder(PlainMessage).decode
 _decode_plain_transform = msgspec.json.Decoder(PlainTransformData).decode
 _decode_transform = msgspec.json.Decoder(TransformData).decode
-_decode_some_transform = msgspec.json.Decoder(SomeTransformData).decode
 _decode_parts = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 encode = msgspec.json.encode
 
@@ -190,17 +188,16 @@ def read_transform(data: bytes | msgspec.Raw) -> bytes:
     A client that sends all six gets its own bytes relayed.
     """
     try:
-        _decode_transform(data)
-    except msgspec.ValidationError:
-        return _completed(data)
+        transform = _decode_transform(data)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"data: {error}") from None
+    for group in (transform.pos, transform.rot):
+        if not group or group.x is msgspec.UNSET or group.y is msgspec.UNSET or group.z is msgspec.UNSET:
+            return _completed(data)
     return bytes(data)
 
 
 def _completed(data: bytes | msgspec.Raw) -> bytes:
-    try:
-        _decode_some_transform(data)
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"data: {error}") from None
     parts: dict[str, Any] = dict(_decode_parts(data))
     for group in ("pos", "rot"):
         given = _decode_parts(parts[group]) if group in parts else {}

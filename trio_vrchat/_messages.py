@@ -48,16 +48,16 @@ class RoomMessage(msgspec.Struct, frozen=True, gc=False):
 class Coordinates(msgspec.Struct, frozen=True, gc=False):
     """`{"x": , "y": , "z": }`: metres of a `pos`, radians of a `rot`."""
 
-    x: float
-    y: float
-    z: float
+    x: float | msgspec.UnsetType = msgspec.UNSET
+    y: float | msgspec.UnsetType = msgspec.UNSET
+    z: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class TransformData(msgspec.Struct, frozen=True, gc=False):
     """The `data` of a `transform`, as far as the server looks at it."""
 
-    pos: Coordinates
-    rot: Coordinates
+    pos: Coordinates | msgspec.UnsetType = msgspec.UNSET
+    rot: Coordinates | msgspec.UnsetType = msgspec.UNSET
 
 
 class Quaternion(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -108,21 +108,6 @@ class PlainMessage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=
     room: str
     type: str
     data: msgspec.Raw
-
-
-class SomeCoordinates(msgspec.Struct, frozen=True, gc=False):
-    """Coordinates of which some may be left out."""
-
-    x: float = 0.0
-    y: float = 0.0
-    z: float = 0.0
-
-
-class SomeTransformData(msgspec.Struct, frozen=True, gc=False):
-    """The `data` of a transform of which something may be left out."""
-
-    pos: SomeCoordinates = SomeCoordinates()
-    rot: SomeCoordinates = SomeCoordinates()
 
 
 # Why the server ends a connection: WebSocket close codes beside those of RFC 6455, section 7.4.1.
