@@ -133,7 +133,7 @@ class Requests:
         """
         session = self.session
         if message is None:
-            self._refuse_binary()
+            self._refuse_binary(now)
             return None
         if session is not None:
             if session.link is not self._link:
@@ -185,9 +185,9 @@ class Requests:
             error = InternalError()
         self._refuse(error, tree)
 
-    def _refuse_binary(self) -> None:
+    def _refuse_binary(self, now: float) -> None:
         try:
-            self._rates.count_event(0.0, trio.current_time())
+            self._rates.count_event(0.0, now)
             raise InvalidStructure("a binary frame: messages are JSON in text frames")
         except RequestError as error:
             self._refuse(error, {})

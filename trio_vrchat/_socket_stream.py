@@ -93,12 +93,9 @@ class SocketStream(trio.abc.HalfCloseableStream):
         while True:
             # First: a client is silent most of the time, and one `recv` that finds nothing costs as much as the wait.
             await trio.lowlevel.wait_readable(self._socket)
-            try:
-                return self._socket.recv(max_bytes or _READ_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise self._gone(error) from error
+            data = self.receive_nowait(max_bytes or _READ_BYTES)
+            if data is not None:
+                return data
 
     async def aclose(self) -> None:
         """Close the socket."""
