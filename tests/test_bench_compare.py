@@ -65,7 +65,7 @@ def test_each_round_measures_every_server(monkeypatch: pytest.MonkeyPatch) -> No
         assert pid is not None
         measured.append((psutil.Process(pid).cmdline()[-1], target.port))
         progress(0.5)
-        return result(fps=None)
+        return result(fps=options.fps)
 
     monkeypatch.setattr(_compare, "measure", measure)
     monkeypatch.setattr(_server_process, "_command", lambda fps: [sys.executable, "-uc", OURS])
@@ -144,6 +144,7 @@ def test_our_own_server_beside_itself(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert list(figures) == ["trio_vrchat", "again"]
     assert [results[0]["chat_lines_delivered"] for results in figures.values()] == [9, 9]
     assert all(results[0]["server_cpu_s"] is not None for results in figures.values())
+    assert [results[0]["fps"] for results in figures.values()] == [options.fps] * 2
     assert bench.main(options, json=False, others={"again": again}, rounds=1) == 0
     assert "medians of 1 rounds" in capsys.readouterr().out
 

@@ -7,12 +7,12 @@ what is shown of each is its median over the rounds; only ratios within one tabl
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 from rich.table import Table
 
 from ._load import measure
 from ._options import BenchError, Options, allow_descriptors, check
-from ._result import Result, as_plain
+from ._result import Result, as_plain, number
 from ._server_process import other_server, own_server
 from ._target import parse_url
 
@@ -64,11 +64,9 @@ def compare(
 
             try:
                 with starting as server:
-                    result = measure(options, parse_url(server.url), server.pid, show)
+                    measured.append(measure(options, parse_url(server.url), server.pid, show))
             except BenchError as error:
                 raise BenchError(f"{name}: {error}") from error
-            # `measure` takes the rate for unknown where it was given a process.
-            measured.append(evolve(result, fps=options.fps))
     return Comparison(options, results)
 
 
@@ -101,14 +99,14 @@ def table(comparison: Comparison) -> Table:
         doubtful = doubtful or busy
         grid.add_row(
             name + (" ?" if busy else ""),
-            _shown(cpu, ".1%"),
-            _shown(None if cpu is None or not ours else cpu / ours, ".2f"),
-            _shown(_median(results, lambda result: result.batches_per_s_mean), ".1f"),
-            _shown(_median(results, lambda result: result.chat_latency_p50_ms), ".2f"),
-            _shown(_median(results, lambda result: result.chat_latency_p99_ms), ".2f"),
-            _shown(_median(results, lambda result: result.chat_latency_max_ms), ".2f"),
+            number(cpu, ".1%"),
+            number(None if cpu is None or not ours else cpu / ours, ".2f"),
+            number(_median(results, lambda result: result.batches_per_s_mean), ".1f"),
+            number(_median(results, lambda result: result.chat_latency_p50_ms), ".2f"),
+            number(_median(results, lambda result: result.chat_latency_p99_ms), ".2f"),
+            number(_median(results, lambda result: result.chat_latency_max_ms), ".2f"),
             f"[red]{lost:,}[/red]" if lost else "0",
-            _shown(_median(results, lambda result: result.server_rss_mb), ".0f"),
+            number(_median(results, lambda result: result.server_rss_mb), ".0f"),
         )
     if doubtful:
         grid.caption = "?: the load process was so busy that it may have been the bottleneck."
@@ -118,7 +116,3 @@ def table(comparison: Comparison) -> Table:
 def _median(results: Sequence[Result], figure: Callable[[Result], float | None]) -> float | None:
     values = [value for result in results if (value := figure(result)) is not None]
     return statistics.median(values) if values else None
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

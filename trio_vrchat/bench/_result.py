@@ -147,7 +147,7 @@ def table(result: Result) -> Table:
     grid.add_row("chat lines sent", f"{r.chat_lines_sent:,}")
     grid.add_row("chat lines delivered", f"{r.chat_lines_delivered:,}")
     latencies = (r.chat_latency_p50_ms, r.chat_latency_p99_ms, r.chat_latency_max_ms)
-    grid.add_row("chat latency p50 / p99 / max, ms", " / ".join(_number(value, ".2f") for value in latencies))
+    grid.add_row("chat latency p50 / p99 / max, ms", " / ".join(number(value, ".2f") for value in latencies))
     grid.add_row("lost", _alarm(r.chat_lines_lost, f"{r.chat_gaps} of them overtaken"))
     grid.add_row("duplicated", _alarm(r.chat_lines_duplicated))
     grid.add_row("out of order", _alarm(r.chat_lines_out_of_order), end_section=True)
@@ -155,14 +155,15 @@ def table(result: Result) -> Table:
     grid.add_row("connections cut off", _alarm(r.connections_closed, codes))
     grid.add_row("error frames", _alarm(r.error_frames, f"first {r.first_error_code}"))
     grid.add_row("sends blocked", _alarm(r.sends_blocked), end_section=True)
-    grid.add_row("server CPU, s", _number(r.server_cpu_s, ".2f"))
-    grid.add_row("server CPU, share of a core", _number(r.server_cpu_fraction, ".1%"))
-    grid.add_row("server memory, MB", _number(r.server_rss_mb, ".1f"))
+    grid.add_row("server CPU, s", number(r.server_cpu_s, ".2f"))
+    grid.add_row("server CPU, share of a core", number(r.server_cpu_fraction, ".1%"))
+    grid.add_row("server memory, MB", number(r.server_rss_mb, ".1f"))
     grid.add_row("load process CPU, share of a core", f"{r.load_cpu_fraction:.1%}")
     return grid
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+    """In this form, or a dash where there is none."""
     return "-" if value is None else format(value, form)
 
 

@@ -163,9 +163,8 @@ class User:
             self._go_on_with_tls()
             return []
         texts = self._receive_once(buffer)
-        if self._target.tls:
-            while self.stage is not Stage.GONE and self._has_pending():
-                texts += self._receive_once(buffer)
+        while self.stage is not Stage.GONE and self._has_pending():
+            texts += self._receive_once(buffer)
         return texts
 
     def _has_pending(self) -> bool:
