@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_vrchat import Statistics
+from tests.guarded import guarded
 from trio_vrchat._frames import CONTINUATION, PING, TEXT
 from trio_vrchat._memory_stream import Pipe, stream_pair
 from trio_vrchat._pump import Pump
@@ -18,22 +18,14 @@ from trio_vrchat._stream import GuardedStream
 from trio_vrchat.testing import client_frame, settle
 
 
-def guarded() -> tuple[GuardedStream, Pipe]:
+def in_memory() -> tuple[GuardedStream, Pipe]:
+    """A guarded stream, and what it writes to."""
     _, server_end, _, down = stream_pair("peer")
-    stream = GuardedStream(
-        server_end,
-        message_limit_bytes=1000,
-        bytes_per_s=0,
-        write_timeout_s=5,
-        statistics=Statistics(),
-        on_text=lambda text, now: None,
-        backlog=(),
-    )
-    return stream, down
+    return guarded(server_end), down
 
 
 async def test_nothing_is_written_into_the_middle_of_a_frame(autojump_clock: MockClock) -> None:
-    stream, pipe = guarded()
+    stream, pipe = in_memory()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.send_all, b"p" * 70_000)
         await settle()
@@ -48,7 +40,7 @@ async def test_nothing_is_written_into_the_middle_of_a_frame(autojump_clock: Moc
 
 
 async def test_the_rest_of_a_frame_comes_before_everything_else(autojump_clock: MockClock) -> None:
-    stream, pipe = guarded()
+    stream, pipe = in_memory()
     assert stream.send_now(b"a" * 65_530) == 0
     assert stream.send_now(b"0123456789") == 4
     received = pipe.take()
@@ -58,12 +50,12 @@ async def test_the_rest_of_a_frame_comes_before_everything_else(autojump_clock: 
 
 
 async def test_nothing_follows_a_close_frame_or_a_break(autojump_clock: MockClock) -> None:
-    stream, _ = guarded()
+    stream, _ = in_memory()
     await stream.send_all(b"\x88\x00")
     assert stream.send_now(b"frame") == 5
     with pytest.raises(trio.ClosedResourceError):
         await stream.send_all(b"frame")
-    stream, pipe = guarded()
+    stream, pipe = in_memory()
     pipe.reset = True
     assert stream.send_now(b"frame") == 5
     assert stream.broken
@@ -181,12 +173,9 @@ class Reading:
     def __init__(self, *reads: bytes, pump: Pump | None = None, bytes_per_s: float = 0.0) -> None:
         self.texts: list[bytes] = []
         self.backlog: list[bytes] = []
-        self.stream = GuardedStream(
+        self.stream = guarded(
             Scripted(HEAD, *reads),
-            message_limit_bytes=1000,
             bytes_per_s=bytes_per_s,
-            write_timeout_s=5,
-            statistics=Statistics(),
             on_text=lambda text, now: self.texts.append(text),
             backlog=self.backlog,
             pump=pump,

@@ -11,11 +11,10 @@ import trio
 import trustme
 from trio.testing import wait_all_tasks_blocked
 
-from trio_vrchat import Statistics
+from tests.guarded import guarded
 from trio_vrchat._frames import text_frame
 from trio_vrchat._outbox import Outbox
 from trio_vrchat._socket_stream import SocketStream
-from trio_vrchat._stream import GuardedStream
 from trio_vrchat._tls_stream import TLSStream
 
 AUTHORITY = trustme.CA()
@@ -38,18 +37,6 @@ def pair(*, https: bool = False, buffer_bytes: int = 0) -> tuple[TLSStream, trio
     other = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
     return TLSStream(SocketStream(ours), server), trio.SSLStream(
         other, client, server_hostname="server.test", https_compatible=https
-    )
-
-
-def guarded(stream: TLSStream) -> GuardedStream:
-    return GuardedStream(
-        stream,
-        message_limit_bytes=1000,
-        bytes_per_s=0,
-        write_timeout_s=30,
-        statistics=Statistics(),
-        on_text=lambda text, now: None,
-        backlog=(),
     )
 
 
@@ -178,7 +165,7 @@ async def test_frames_are_whole_and_in_order_for_a_client_that_reads_late() -> N
     dice = random.Random(2)
     ours, theirs = pair(buffer_bytes=4096)
     await shake_hands(ours, theirs)
-    stream = guarded(ours)
+    stream = guarded(ours, write_timeout_s=30)
     frames = [text_frame(bytes([number]) * dice.choice([1, 100, 5000, 20_000, 70_000])) for number in range(100)]
     expected = b"".join(frames)
     writers = 0
@@ -232,7 +219,7 @@ async def test_the_last_frame_goes_out_though_nothing_follows_it() -> None:
         taken += size
     got = b""
     async with trio.open_nursery() as nursery:
-        stream = guarded(ours)
+        stream = guarded(ours, write_timeout_s=30)
         nursery.start_soon(stream.send_all, b"")
         while len(got) < taken:
             got += await theirs.receive_some()
