@@ -81,11 +81,12 @@ def table(comparison: Comparison) -> Table:
     rounds = len(comparison.results[OURS])
     title = (
         f"{options.users} users, {options.send_hz:g} transforms/s each, {options.fps:g} batches/s, "
-        f"{options.chat_hz:g} chat lines/s\nmedians of {rounds} rounds of {options.seconds:g} s"
+        f"{options.chat_hz:g} chat lines/s\nmedians of {rounds} rounds of {options.seconds:g} s each"
     )
     grid = Table(title=title)
-    grid.add_column("")
-    columns = ("server CPU", "of ours", "batches/s", "chat p50, ms", "p99", "max", "lost", "MB")
+    grid.add_column("", no_wrap=True)
+    # (Short enough for 80 columns.)
+    columns = ("server\nCPU", "of\nours", "batch\nper s", "chat\np50 ms", "p99", "max", "lost", "MB")
     for column in columns:
         grid.add_column(column, justify="right")
     ours = _median(comparison.results[OURS], lambda result: result.server_cpu_fraction)
