@@ -75,6 +75,13 @@ async def test_ping_is_answered_before_and_after_login(autojump_clock: MockClock
         assert await answer(client, {"system": "ping", "options": {"any": 1}, "room": 5, "data": []}) == (220, {})
 
 
+@pytest.mark.parametrize("echo", [7, -0.25, 1568979503.283, "once", None, False, [1, {"a": "ä"}], {"t": 1.5}])
+async def test_ping_returns_what_it_was_given(autojump_clock: MockClock, echo: object) -> None:
+    async with testing.open_server() as server:
+        client = await server.connect()
+        assert await answer(client, {"system": "ping", "options": {"echo": echo}}) == (220, {"echo": echo})
+
+
 async def test_login_grants_access_and_leads_into_the_lobby(autojump_clock: MockClock) -> None:
     async with testing.open_server() as server:
         client = await server.connect()

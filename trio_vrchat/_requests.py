@@ -226,7 +226,8 @@ class Requests:
     def _system_request(self, request: SystemRequest) -> Callable[[], Awaitable[None]] | None:
         match request.system:
             case "ping":
-                self._answer(messages.PONG, {})
+                options = request.options
+                self._answer(messages.PONG, {"echo": options["echo"]} if "echo" in options else {})
             case "login":
                 return partial(self._login, request.options)
             case "resume":
