@@ -1,0 +1,94 @@
+/**
+ * What was said, as a list, and the line in which one writes.
+ *
+ * - What somebody wrote is text: `textContent` only, never markup.
+ * - The list is bounded as the room's log is. It follows the newest line, unless somebody has scrolled up to read.
+ * - What is history, or already there when one comes in, is not read aloud; what is new is (a live region).
+ */
+
+import { lookOf } from './figure.js';
+import { PHRASES, wordsOf } from './phrases.js';
+import { LOG_LIMIT } from './room.js';
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const AT_THE_END_PX = 30;
+
+/** @typedef {import('./room.js').Line} Line */
+
+/** A new element that says this. @param {string} tag @param {string} [text] */
+export function element(tag, text) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export class Chat {
+  #log = /** @type {HTMLElement} */ (document.getElementById('log'));
+  #text = /** @type {HTMLInputElement} */ (document.getElementById('text'));
+
+  /**
+   * @param {(type: string, data: string) => boolean} say
+   * @param {() => void} done somebody has written all they want, and goes back to the room
+   */
+  constructor(say, done) {
+    const form = /** @type {HTMLFormElement} */ (document.getElementById('say'));
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      // Half of a surrogate pair is no text, and the server takes none.
+      const text = this.#text.value.replace(/\p{Surrogate}/gu, '').trim();
+      if (text === '') done();
+      else if (say('msg', text)) this.#text.value = '';
+    });
+    this.#text.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') done();
+    });
+    const group = /** @type {HTMLElement} */ (document.getElementById('phrases'));
+    for (const [i, { type, data, sign, label }] of PHRASES.entries()) {
+      const button = element('button', sign);
+      button.className = type === 'emote' ? 'chip sign' : 'chip';
+      button.setAttribute('aria-label', label);
+      button.title = `${label} – key ${i + 1}`;
+      button.addEventListener('click', () => say(type, data));
+      group.append(button);
+    }
+  }
+
+  write() {
+    this.#text.focus();
+  }
+
+  /** Another room, or back in it: its log, all of it. @param {Line[]} lines */
+  show(lines) {
+    this.#log.setAttribute('aria-live', 'off');
+    this.#log.replaceChildren();
+    this.add(lines);
+    this.#log.scrollTop = this.#log.scrollHeight;
+    this.#log.setAttribute('aria-live', 'polite');
+  }
+
+  /** @param {Line[]} lines */
+  add(lines) {
+    const log = this.#log;
+    const follows = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
+    for (const line of lines) {
+      const said = wordsOf(line.type, line.data);
+      if (said !== '') log.append(this.#line(line, said));
+    }
+    while (log.childElementCount > LOG_LIMIT) log.firstElementChild?.remove();
+    if (follows) log.scrollTop = log.scrollHeight;
+  }
+
+  /** @param {Line} line @param {string} said */
+  #line({ time, user, type }, said) {
+    const item = element('li');
+    const when = new Date(time * 1000);
+    const clock = element('time', TIME.format(when));
+    clock.setAttribute('datetime', when.toISOString());
+    clock.title = when.toLocaleString();
+    const name = element('b', user);
+    name.style.setProperty('--colour', lookOf(user).css);
+    item.append(clock, name, element('span', said));
+    if (type !== 'msg') item.className = 'note';
+    return item;
+  }
+}
