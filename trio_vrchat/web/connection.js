@@ -79,6 +79,7 @@ export class Connection {
   #requests = [];
   /** @type {string | null} */
   #session = null;
+  /** @type {any} */
   #timer;
   #pause = FIRST_PAUSE_S;
   #since = 0;

@@ -111,8 +111,9 @@ export class Renderer {
   begin(scene) {
     this.calls = 0;
     const gl = this.#gl;
-    for (const [name, batch] of Object.entries(this.#batches)) {
-      const { data, length } = scene[/** @type {keyof typeof this.batches} */ (name)];
+    for (const name of /** @type {const} */ (['ball', 'block', 'body', 'shadows', 'labels'])) {
+      const batch = this.#batches[name];
+      const { data, length } = scene[name];
       batch.count = length / batch.stride;
       gl.bindBuffer(gl.ARRAY_BUFFER, batch.instances);
       if (data.length > batch.room) {
