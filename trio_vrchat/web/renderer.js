@@ -151,9 +151,10 @@ export class Renderer {
     gl.drawArrays(gl.TRIANGLE_STRIP, 0, QUAD);
     this.calls += 2;
     gl.enable(gl.BLEND);
-    gl.depthMask(false);
+    // They lie on the floor, and nothing else is drawn yet: depth would only make them flicker.
+    gl.disable(gl.DEPTH_TEST);
     this.#quads(this.#programs.shadow, shadows);
-    gl.depthMask(true);
+    gl.enable(gl.DEPTH_TEST);
     gl.disable(gl.BLEND);
     gl.useProgram(this.#programs.solid);
     for (const batch of [ball, block, body]) {

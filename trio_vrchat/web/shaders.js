@@ -81,11 +81,11 @@ float ring(float radius, float at, float width) {
 void main() {
   float radius = length(point.xz);
   float metres = length(point - place.xyz);
-  vec3 ground = mix(vec3(0.5, 0.58, 0.44), vec3(0.42, 0.53, 0.4), smoothstep(8.0, 40.0, radius));
+  vec3 ground = mix(vec3(0.42, 0.54, 0.33), vec3(0.34, 0.48, 0.31), smoothstep(8.0, 40.0, radius));
   float pixel = fwidth(radius);
   float inside = 1.0 - smoothstep(7.0 - pixel, 7.0 + pixel, radius);
-  ground = mix(ground, vec3(0.76, 0.7, 0.63), inside);
-  ground = mix(ground, vec3(0.83, 0.79, 0.73), 1.0 - smoothstep(1.2 - pixel, 1.2 + pixel, radius));
+  ground = mix(ground, vec3(0.72, 0.63, 0.52), inside);
+  ground = mix(ground, vec3(0.8, 0.73, 0.64), 1.0 - smoothstep(1.2 - pixel, 1.2 + pixel, radius));
   ground = mix(ground, vec3(0.93, 0.9, 0.86), 0.8 * max(ring(radius, 7.0, 0.06), ring(radius, 1.2, 0.015)));
   ground = mix(ground, vec3(0.97), 0.22 * lines(point.xz, 0.008));
   ground = mix(ground, vec3(1.0), 0.28 * lines(point.xz / 5.0, 0.004));
@@ -109,7 +109,7 @@ void main() {
 in vec2 at;
 in float metres;
 void main() {
-  float dark = 0.42 * pow(max(1.0 - length(at), 0.0), 1.3) * exp(-metres / 50.0);
+  float dark = 0.5 * pow(max(1.0 - length(at), 0.0), 1.3) * exp(-metres / 50.0);
   colour = vec4(vec3(0.13, 0.13, 0.2) * dark, dark);
 }`,
 };
@@ -147,8 +147,8 @@ void main() {
   bool visor = painted.a > 0.5;
   vec3 base = visor ? vec3(0.018, 0.022, 0.045) : painted.rgb;
   float sun = max((dot(normal, SUN) + 0.35) / 1.35, 0.0);
-  vec3 ambient = mix(vec3(0.42, 0.38, 0.34), vec3(0.56, 0.62, 0.74), normal.y * 0.5 + 0.5);
-  vec3 light = base * (ambient + vec3(0.62, 0.56, 0.46) * sun * sun);
+  vec3 ambient = mix(vec3(0.3, 0.26, 0.24), vec3(0.46, 0.52, 0.64), normal.y * 0.5 + 0.5);
+  vec3 light = base * (ambient + vec3(0.8, 0.7, 0.55) * sun * sun);
   float edge = pow(1.0 - max(dot(normal, seen), 0.0), 3.0);
   float shine = pow(max(dot(normal, normalize(SUN + seen)), 0.0), visor ? 90.0 : 24.0);
   light += sky(reflect(-seen, normal)) * edge * (visor ? 0.55 : 0.13) + vec3(shine) * (visor ? 0.7 : 0.06);

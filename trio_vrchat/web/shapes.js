@@ -35,22 +35,23 @@ function superBall(power) {
   });
 }
 
-/** Half the width of a body, from its lower end up to the neck, at equal steps. */
-const PROFILE = [0, 0.34, 0.5, 0.58, 0.64, 0.7, 0.76, 0.83, 0.9, 0.96, 1, 0.99, 0.9, 0.7, 0.46, 0.3, 0];
-
-/** @returns {Shape} */
+/** A body: round at both ends, broad at the shoulders, narrow below. @returns {Shape} */
 function tapered() {
-  return surface(PROFILE.length - 1, (up, around) => {
-    const step = (up / Math.PI + 0.5) * (PROFILE.length - 1);
-    const at = Math.round(step);
-    const width = PROFILE[at];
-    const slope = (PROFILE[Math.min(at + 1, PROFILE.length - 1)] - PROFILE[Math.max(at - 1, 0)]) * (PROFILE.length - 1) / 4;
-    const tip = width === 0 ? Math.sign(up) : 0;
+  return surface(UP, (up, around) => {
+    const [width, slope] = [widthAt(up), (widthAt(up + 0.01) - widthAt(up - 0.01)) / (Math.sin(up + 0.01) - Math.sin(up - 0.01))];
+    const tip = Math.abs(up) > 1.57;
     return {
-      pos: [width * Math.sin(around), (2 * step) / (PROFILE.length - 1) - 1, width * Math.cos(around)],
-      normal: tip ? [0, tip, 0] : [Math.sin(around), -slope, Math.cos(around)],
+      pos: [width * Math.sin(around), Math.sin(up), width * Math.cos(around)],
+      normal: tip ? [0, up, 0] : [Math.sin(around), -slope, Math.cos(around)],
     };
   });
+}
+
+/** @param {number} up from -π/2 to π/2 */
+function widthAt(up) {
+  const height = Math.sin(up);
+  const share = Math.max(0, Math.min(1, (height + 1) / 1.6));
+  return (0.5 + 0.5 * share * share * (3 - 2 * share)) * Math.max(0, Math.cos(up)) ** 0.72;
 }
 
 /**

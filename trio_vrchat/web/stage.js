@@ -225,7 +225,8 @@ export class Stage {
   #fill(now, passed) {
     this.#scene.clear();
     this.#atlas.begin();
-    this.world.draw(this.#scene, this.#atlas, this.#rig.pose.head.pos, now, passed, this.#still.matches);
+    const { pos, quat } = this.#rig.pose.head;
+    this.world.draw(this.#scene, this.#atlas, pos, this.#headset ? null : quat, now, passed, this.#still.matches);
     // What was left unpainted is for the next frame.
     if (!this.#atlas.complete) this.#changed = true;
     if (!this.#headset) this.#renderer.begin(this.#scene);

@@ -4,7 +4,8 @@
  * - Who is in the room is the room's business (room.js); this follows it. Ourselves are not drawn, our hands are in a headset.
  * - Nobody is drawn nearer than `PERSONAL_M` to the eyes that look: standing in each other is what people like least.
  * - Numbers are bounded: the nearest `DRAWN_LIMIT` people are drawn, each with one bubble at a time.
- * - Names and bubbles face the viewer's head, not each of its eyes, and keep the size at which they can be read, within limits.
+ * - Names and bubbles lie flat on a screen; in a headset they face the head, not each of its eyes. They keep the size at which they can be
+ *   read, within limits.
  */
 
 import { Figure } from './figure.js';
@@ -122,11 +123,12 @@ export class World {
    * @param {import('./renderer.js').Scene} scene is filled
    * @param {import('./atlas.js').Atlas} atlas
    * @param {number[]} eyes the middle between the eyes that look
+   * @param {number[] | null} screen how the screen is turned, where it is one
    * @param {number} now
    * @param {number} passed
    * @param {boolean} still
    */
-  draw(scene, atlas, eyes, now, passed, still) {
+  draw(scene, atlas, eyes, screen, now, passed, still) {
     drawScenery(scene);
     const nearest = [...this.#avatars.values()].sort((a, b) => a.distance - b.distance).slice(0, DRAWN_LIMIT);
     const drawn = nearest.filter(({ distance }) => distance >= PERSONAL_M);
@@ -141,7 +143,7 @@ export class World {
       const height = Math.max(NAME_LEAST_M, Math.min(NAME_MOST_M, NAME_SIZE * avatar.distance));
       const [x, y, z] = avatar.pose.head.pos;
       const at = [x, y + 0.2 + height / 2, z];
-      const quat = facing(at, eyes);
+      const quat = screen ?? facing(at, eyes);
       const far = 1 - Math.max(0, (avatar.distance - NAME_FADE_M) / (NAME_GONE_M - NAME_FADE_M));
       if (name) scene.labels.push(...at, ...quat, height * name.aspect, height, far, ...name.part);
       if (bubble) {
