@@ -82,6 +82,7 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (("users", "list", "--store"), ("--store needs a value",)),
         (("--fps", "nan"), ("--fps must be a number from 0.1 to 1000, not nan",)),
         (("--log-level", "4"), ("--log-level must be 0, 1, 2 or 3, not 4",)),
+        (("--page=maybe",), ("--page must be true or false, not 'maybe'",)),
         (("--log-json=maybe",), ("--log-json must be true or false, not 'maybe'",)),
         (("--prot", "4"), ("--prot", "Did you mean --port?")),
         (("--start-time", "4"), ("Unknown option: --start-time",)),
@@ -177,6 +178,7 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
     values: dict[str, Any] = {"host": "192.0.2.7", "port": 4000, "fps": 12.5, "history": 7}
     values |= {"auth": "accounts", "store": "chat.db", "tls_cert": "a.pem", "tls_key": "b.pem"}
     values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
+    values |= {"page": False}
     values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
     expected = DEFAULTS | values | {"log_level": 1, "log_json": True}
     options = [f"--{FIELDS[name].replace('_', '-')}={_text(value)}" for name, value in values.items()]
@@ -194,7 +196,7 @@ def test_an_option_of_several_can_be_given_again(settings_of: Callable[..., dict
 
 
 def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value).lower() if value is False else str(value)
 
 
 def test_the_command_line_comes_before_the_environment_and_that_before_the_file(

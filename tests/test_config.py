@@ -70,7 +70,7 @@ def numbers_in(text: str) -> list[float]:
 
 def test_every_setting_is_tested_here() -> None:
     texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks"}
-    assert {*RANGES, *texts, "start_time", "seed"} == set(attrs.fields_dict(Config))
+    assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
 
 
 def test_the_defaults_are_those_that_the_protocol_and_its_users_know() -> None:
@@ -208,6 +208,12 @@ def test_origins_are_origins() -> None:
     for wrong in (7, [None]):
         with pytest.raises(ConfigError, match="allow_origins must be"):
             Config(allow_origins=wrong)
+
+
+def test_a_page_is_or_is_not() -> None:
+    assert Config().page is True
+    for wrong in (0, 1, "yes", None):
+        assert "true or false" in refusal("page", wrong)
 
 
 def test_what_is_unlimited() -> None:

@@ -101,18 +101,27 @@ def _server_options() -> list[inspect.Parameter]:
                     group=_GROUPS[group_of(option)],
                     help=texts[field.name],
                     show_default=_show if field.default != () else False,
-                    metavar=_METAVARS.get(option, "NUMBER"),
-                    converter=_converter(hints[field.name]),
                     validator=_validator(field),
-                    # One text each time that the option is given, not one after another up to the next option.
-                    n_tokens=1,
-                    consume_multiple=False,
-                    negative=(),
+                    **_form(option, hints[field.name]),
                 ),
             ],
         )
         for option, field in _FIELDS.items()
     ]
+
+
+def _form(option: str, hint: object) -> dict[str, Any]:
+    """How the option is written: by itself, or with a value."""
+    if hint is bool:
+        return {}
+    return {
+        "metavar": _METAVARS.get(option, "NUMBER"),
+        "converter": _converter(hint),
+        # One text each time that the option is given, not one after another up to the next option.
+        "n_tokens": 1,
+        "consume_multiple": False,
+        "negative": (),
+    }
 
 
 def _show(default: object) -> str:

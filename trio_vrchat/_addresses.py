@@ -12,10 +12,8 @@ from urllib.parse import urlsplit
 import psutil
 import trio
 
-from ._admission import Networks, Peer
+from ._admission import IPAddress, Networks, Peer
 from ._errors import ListenError
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Several listeners on one free port: another program may take the port on one of them meanwhile.
 _FREE_PORT_TRIES = 10

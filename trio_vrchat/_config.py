@@ -73,6 +73,11 @@ def _origins(_instance: object, field: attrs.Attribute[Any], value: Any) -> None
             )
 
 
+def _flag(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field.name} must be true or false, not {value!r}")
+
+
 def _path(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigError(f"{field.name} must be a file's path, or be left out, not {value!r}")
@@ -150,6 +155,10 @@ class Config:
     )
     """An origin (https://example.org) whose pages may connect, beside the server's own; * is any, null a local file.
     Several: give it again, or commas between them."""
+
+    # Before TLS, because it is what most people see of the server first.
+    page: bool = attrs.field(default=True, validator=_flag)
+    """Whether there is a page for browsers on the same port; --no-page: none."""
 
     tls_cert: str | None = attrs.field(default=None, validator=_path)
     """A certificate chain (PEM): the server speaks wss. Needs the key."""

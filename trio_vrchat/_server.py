@@ -27,16 +27,19 @@ from ._connection import Connections, serve_connection
 from ._descriptors import connections_possible
 from ._directory import Directory
 from ._frame_clock import FrameClock
+from ._front import Front
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
 from ._pump import Pump, open_pump
 from ._requests import House
 from ._session import Sessions
+from ._site import Site
 from ._statistics import Statistics
 from ._store import Store, open_store
 from ._threads import InThread, one_at_a_time
 from ._tls import server_context
+from ._web_files import own_files
 
 _log = logging.getLogger("trio_vrchat.server")
 
@@ -203,19 +206,27 @@ class _Building:
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
         house = House(config, directory.clock, directory, sessions, login, self.statistics)
         connections = Connections(house, keepalive, pump)
+        front = self._open_front(connections, directory)
         async with trio.open_nursery() as serving:
             self.stands.set()
-            await self._accept(connections, serving)
+            await self._accept(front, serving)
             # However long a client takes, a stop does not take longer.
             building.deadline = trio.current_time() + config.drain_s
             count = len(connections.all)
             _log.info("stopping (connections: %d)", count, extra={"count": count})
+            front.stop()
             connections.stop()
 
-    async def _accept(self, connections: Connections, serving: trio.Nursery) -> None:
+    def _open_front(self, connections: Connections, directory: Directory) -> Front:
+        config = self._config
+        site = Site(own_files() if config.page else None)
+        connect = partial(serve_connection, connections=connections)
+        return Front(connect, site, config, self.statistics, directory.clock.now)
+
+    async def _accept(self, front: Front, serving: trio.Nursery) -> None:
         config = self._config
         acceptor = Acceptor(
-            partial(serve_connection, connections=connections),
+            front.serve,
             Admission(config, connections_possible(), trio.current_time),
             Networks(config.exempt_networks),
             handshake_timeout_s=config.handshake_timeout_s,
