@@ -178,7 +178,7 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
     values: dict[str, Any] = {"host": "192.0.2.7", "port": 4000, "fps": 12.5, "history": 7}
     values |= {"auth": "accounts", "store": "chat.db", "tls_cert": "a.pem", "tls_key": "b.pem"}
     values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
-    values |= {"page": False}
+    values |= {"page": False, "metrics_networks": ("192.0.2.0/24", "::/0")}
     values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
     expected = DEFAULTS | values | {"log_level": 1, "log_json": True}
     options = [f"--{FIELDS[name].replace('_', '-')}={_text(value)}" for name, value in values.items()]
@@ -193,6 +193,12 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
 def test_an_option_of_several_can_be_given_again(settings_of: Callable[..., dict[str, Any]]) -> None:
     settings = settings_of("--allow-origin", "https://a.example", "--allow-origin", "null")
     assert settings["allow_origins"] == ("https://a.example", "null")
+
+
+def test_metrics_from_nowhere(settings_of: Callable[..., dict[str, Any]]) -> None:
+    assert settings_of("--metrics", "")["metrics_networks"] == ()
+    assert settings_of(variables={"TRIO_VRCHAT_METRICS": ""})["metrics_networks"] == ()
+    assert settings_of(file="metrics = []\n")["metrics_networks"] == ()
 
 
 def _text(value: Any) -> str:

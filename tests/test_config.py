@@ -69,7 +69,7 @@ def numbers_in(text: str) -> list[float]:
 
 
 def test_every_setting_is_tested_here() -> None:
-    texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks"}
+    texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks", "metrics_networks"}
     assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
 
 
@@ -197,6 +197,13 @@ def test_networks_are_networks() -> None:
     for wrong in (7, [7], None):
         with pytest.raises(ConfigError, match="exempt_networks must be"):
             Config(exempt_networks=wrong)
+
+
+def test_metrics_are_read_from_networks_or_from_nowhere() -> None:
+    assert Config().metrics_networks == ("127.0.0.0/8", "::1/128")
+    assert accepted("metrics_networks", "10.0.0.0/8, fd00::/8") == ("10.0.0.0/8", "fd00::/8")
+    assert accepted("metrics_networks", "") == ()
+    assert "lab" in refusal("metrics_networks", "lab")
 
 
 def test_origins_are_origins() -> None:

@@ -58,7 +58,7 @@ ON_TRIO = (
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
-BESIDE_PLAIN = ("_http", "_web_files", "_site")
+BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site")
 BESIDE_ON_TRIO = ("_front",)
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.

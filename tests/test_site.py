@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import ipaddress
 import logging
 from collections.abc import Mapping
 
 import pytest
 
 import trio_vrchat._site as site_module
-from trio_vrchat._http import Answer, Request
+from trio_vrchat._http import Answer, Request, in_words
 from trio_vrchat._site import Site, Visitor, to_https
 from trio_vrchat._web_files import File, own_files, table_of
 
@@ -24,7 +25,7 @@ def request(path: str, method: str = "GET", *, host: str = "memory:1", **headers
 
 
 def site(files: Mapping[str, File] | None = FILES) -> Site:
-    return Site(files)
+    return Site(files, lambda _: in_words(200, "figures"), ("192.0.2.0/24", "::1/128"))
 
 
 def answer(path: str, method: str = "GET", *, host: str = "memory:1", **headers: str) -> Answer:
@@ -165,6 +166,17 @@ def test_health() -> None:
     ours.draining = True
     assert ours.answer(request("/healthz"), VISITOR).status == 503
     assert ours.answer(request("/main.js"), VISITOR).status == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [("192.0.2.7", True), ("::1", True), ("127.0.0.1", False), ("192.0.3.1", False), ("::2", False), (None, False)],
+)
+def test_metrics_are_for_some_networks_only(address: str | None, may: bool) -> None:
+    visitor = Visitor(ipaddress.ip_address(address) if address else None)
+    found = site().answer(request("/metrics"), visitor)
+    assert found == (in_words(200, "figures") if may else answer("/none"))
+    assert Site(FILES, lambda _: in_words(200, ""), ()).answer(request("/metrics"), visitor).status == 404
 
 
 def test_without_a_page_it_says_what_it_is() -> None:

@@ -83,8 +83,9 @@ _METAVARS = {
     "tls_key": "FILE",
     "allow_origin": "ORIGIN",
     "exempt_networks": "NETWORK",
+    "metrics": "NETWORK",
 }
-_ACCESS_OPTIONS = ("auth", "store", "keep", "store_limit_bytes", "allow_origin", "tls_cert", "tls_key")
+_ACCESS_OPTIONS = ("auth", "store", "keep", "store_limit_bytes", "allow_origin", "metrics", "tls_cert", "tls_key")
 
 
 def _server_options() -> list[inspect.Parameter]:

@@ -160,6 +160,13 @@ class Config:
     page: bool = attrs.field(default=True, validator=_flag)
     """Whether there is a page for browsers on the same port; --no-page: none."""
 
+    # An operator's own Prometheus on the same machine. Behind a proxy there everybody comes from loopback.
+    metrics_networks: tuple[str, ...] = attrs.field(
+        default=("127.0.0.0/8", "::1/128"), converter=_texts, validator=_networks, metadata={_OPTION: "metrics"}
+    )
+    """Networks from where /metrics may be read, in the format of Prometheus; elsewhere it is 404. Empty: nowhere.
+    Several: give it again, or commas between them."""
+
     tls_cert: str | None = attrs.field(default=None, validator=_path)
     """A certificate chain (PEM): the server speaks wss. Needs the key."""
 

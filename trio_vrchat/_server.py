@@ -31,6 +31,7 @@ from ._front import Front
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
+from ._metrics import Metrics
 from ._pump import Pump, open_pump
 from ._requests import House
 from ._session import Sessions
@@ -219,7 +220,8 @@ class _Building:
 
     def _open_front(self, connections: Connections, directory: Directory) -> Front:
         config = self._config
-        site = Site(own_files() if config.page else None)
+        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all))
+        site = Site(own_files() if config.page else None, metrics.answer, config.metrics_networks)
         connect = partial(serve_connection, connections=connections)
         return Front(connect, site, config, self.statistics, directory.clock.now)
 

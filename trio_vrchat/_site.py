@@ -1,16 +1,18 @@
 """What there is on the server's port for those who speak HTTP: the page, `/healthz` and `/metrics`. No waiting.
 
-request ─▶ Site.answer ─▶ answer
-             ├── the page's files, from a table
-             ├── /healthz: 200 while it serves
-             └── where TLS is on, and a request came from another machine without: to https
+    request ─▶ Site.answer ─▶ the page's files, from a table
+                   ├────────▶ /healthz: 200 while it serves
+                   └────────▶ /metrics: to the networks of the setting only
+
+Where TLS is on, a request that came without from another machine is sent to https, whatever it asks for.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -39,11 +41,18 @@ class Site:
     """Answers requests.
 
     - `files`: by path; None where there is no page.
+    - `metrics`: what `/metrics` says, to those from `metrics_networks`.
     - `draining`: the server comes down.
     """
 
     files: Mapping[str, File] | None
+    metrics: Callable[[Request], Answer]
+    metrics_networks: Sequence[str]
     draining: bool = False
+    _networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._networks = [ipaddress.ip_network(network) for network in self.metrics_networks]
 
     def answer(self, request: Request, visitor: Visitor) -> Answer:
         """The answer to this request. Raises nothing."""
@@ -59,8 +68,12 @@ class Site:
         return answer
 
     def _look_up(self, request: Request, visitor: Visitor) -> Answer | None:
-        if request.path == "/healthz":
-            return in_words(503, "draining") if self.draining else in_words(200, "ok")
+        match request.path:
+            case "/healthz":
+                return in_words(503, "draining") if self.draining else in_words(200, "ok")
+            case "/metrics":
+                # Elsewhere it looks as if there were none.
+                return self.metrics(request) if self._may_read_metrics(visitor) else None
         if self.files is None:
             if request.path == "/":
                 return upgrade_required("This is a trio_vrchat server without a page: it speaks WebSocket.")
@@ -70,6 +83,10 @@ class Site:
             return None
         answer = file.answer(request)
         return attrs.evolve(answer, headers=answer.headers + _guards(request, visitor))
+
+    def _may_read_metrics(self, visitor: Visitor) -> bool:
+        # One without an address may stand for anybody: behind a proxy's local socket is the whole world.
+        return visitor.address is not None and any(visitor.address in network for network in self._networks)
 
 
 def _guards(request: Request, visitor: Visitor) -> tuple[tuple[str, str], ...]:
