@@ -69,7 +69,17 @@ def numbers_in(text: str) -> list[float]:
 
 
 def test_every_setting_is_tested_here() -> None:
-    texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks", "metrics_networks"}
+    texts = {
+        "host",
+        "auth",
+        "store",
+        "tls_cert",
+        "tls_key",
+        "allow_origins",
+        "exempt_networks",
+        "metrics_networks",
+        "tls",
+    }
     assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
 
 
@@ -185,6 +195,14 @@ def test_a_certificate_and_its_key_need_each_other() -> None:
         with pytest.raises(ConfigError, match=f"{alone} is given without {missing}"):
             Config(**one)
     assert Config(tls_cert="a", tls_key="b").tls_key == "b"
+
+
+def test_tls_is_auto_or_left_out_and_takes_no_files() -> None:
+    assert (Config().tls, accepted("tls", "auto")) == (None, "auto")
+    for value in ("Auto", "", True, "on"):
+        assert "auto" in refusal("tls", value)
+    with pytest.raises(ConfigError, match="tls is auto, so tls_cert and tls_key must be left out"):
+        Config(tls="auto", tls_cert="a", tls_key="b")
 
 
 def test_networks_are_networks() -> None:

@@ -26,7 +26,8 @@ import cyclopts
 from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Parameter, Token
 
 from . import _config
-from ._blocking import announce, run
+from ._announcement import announce
+from ._blocking import run
 from ._config import Config, option_of
 from ._errors import AccountError, ConfigError, ListenError, StoreError
 from ._logging import check_level, configure, one_line
@@ -79,13 +80,24 @@ _METAVARS = {
     "host": "ADDRESS",
     "auth": "POLICY",
     "store": "FILE",
+    "tls": "auto",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "allow_origin": "ORIGIN",
     "exempt_networks": "NETWORK",
     "metrics": "NETWORK",
 }
-_ACCESS_OPTIONS = ("auth", "store", "keep", "store_limit_bytes", "allow_origin", "metrics", "tls_cert", "tls_key")
+_ACCESS_OPTIONS = (
+    "auth",
+    "store",
+    "keep",
+    "store_limit_bytes",
+    "allow_origin",
+    "metrics",
+    "tls",
+    "tls_cert",
+    "tls_key",
+)
 
 
 def _server_options() -> list[inspect.Parameter]:

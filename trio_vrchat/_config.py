@@ -91,6 +91,11 @@ def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None
     return check
 
 
+def _auto(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value != "auto":
+        raise ConfigError(f"{field.name} must be auto, or be left out, not {value!r}")
+
+
 def _seed(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and type(value) is not int:
         raise ConfigError(f"{field.name} must be a whole number, or be left out, not {value!r}")
@@ -166,6 +171,11 @@ class Config:
     )
     """Networks from where /metrics may be read, in the format of Prometheus; elsewhere it is 404. Empty: nowhere.
     Several: give it again, or commas between them."""
+
+    # Off, because a browser warns of a certificate that nobody else vouches for.
+    tls: str | None = attrs.field(default=None, validator=_auto)
+    """auto: the server makes a certificate of its own, for all its addresses, and speaks https and wss. Left out: TLS
+    with --tls-cert and --tls-key, or none."""
 
     tls_cert: str | None = attrs.field(default=None, validator=_path)
     """A certificate chain (PEM): the server speaks wss. Needs the key."""
@@ -282,6 +292,8 @@ class Config:
         if (self.tls_cert is None) != (self.tls_key is None):
             given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
             raise ConfigError(f"{given} is given without {missing}: TLS needs both (--tls-cert and --tls-key)")
+        if self.tls is not None and self.tls_cert is not None:
+            raise ConfigError("tls is auto, so tls_cert and tls_key must be left out: one certificate will do")
 
     @classmethod
     def unlimited(cls, **settings: Any) -> Config:
