@@ -77,7 +77,10 @@ async def accepting(config: Config | None = None, *, before: int = 0) -> AsyncIt
     async with trio.open_nursery() as tasks:
         found = Accepting(port, admission, tasks, trio.CancelScope())
 
-        async def serve(stream: trio.abc.Stream, peer: Peer, *, handshake_by: float) -> None:
+        async def serve(
+            stream: trio.abc.Stream, peer: Peer, *, handshake_by: float, by_tls: bool | None = None
+        ) -> None:
+            assert by_tls is None
             assert handshake_by > trio.current_time()
             found.began.append(peer)
             await stream.receive_some()

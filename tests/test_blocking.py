@@ -15,7 +15,7 @@ import websockets.exceptions
 from websockets.sync.client import connect
 
 import trio_vrchat
-from trio_vrchat._blocking import announcement
+from trio_vrchat._announcement import announcement, qr_code
 
 from .program import DEADLINE_S, LOCAL, LOOPBACK, finished, started
 
@@ -28,22 +28,70 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signa
 def test_says_where_and_how_to_stop() -> None:
     with started(*LOCAL) as program:
         lines = program.until("Ctrl", program.stdout)
-        assert re.fullmatch(r"Listening, to this machine only:\n  ws://127\.0\.0\.1:\d+/\nCtrl\+C .*", "\n".join(lines))
-        with connect(lines[1].strip()):
+        said = re.fullmatch(
+            r"Open it in a browser on this machine \(or a headset on its cable: adb reverse tcp:(\d+) tcp:\1\):\n"
+            r"  http://127\.0\.0\.1:\1/\nPrograms connect to:\n  (ws://127\.0\.0\.1:\1/)\nCtrl\+C .*",
+            "\n".join(lines),
+        )
+        assert said
+        with connect(said[2]):
             pass
 
 
-def test_says_the_networks_urls_first() -> None:
-    urls = ("ws://192.0.2.2:42069/", "ws://[2001:db8::2]:42069/", "ws://127.0.0.1:42069/", "ws://[::1]:42069/")
-    assert announcement(urls).splitlines() == [
-        "Listening. Headsets on this network connect to:",
-        "  ws://192.0.2.2:42069/",
-        "  ws://[2001:db8::2]:42069/",
-        "Programs on this machine connect to:",
-        "  ws://127.0.0.1:42069/",
-        "  ws://[::1]:42069/",
-        "Ctrl+C stops the server.",
+URLS = ("ws://192.0.2.2:42069/", "ws://[2001:db8::2]:42069/", "ws://127.0.0.1:42069/", "ws://[::1]:42069/")
+PAGES = tuple(url.replace("ws:", "http:") for url in URLS)
+FINGERPRINT = bytes(range(32)).hex(":").upper()
+FOR_PROGRAMS = ["Programs connect to:", *(f"  {url}" for url in URLS), "Ctrl+C stops the server."]
+
+
+def test_says_where_people_go_first() -> None:
+    assert announcement(URLS, PAGES).splitlines() == [
+        "Open it in a browser, on any headset or computer of this network:",
+        "  http://192.0.2.2:42069/",
+        "On this machine (or a headset on its cable: adb reverse tcp:42069 tcp:42069):",
+        "  http://127.0.0.1:42069/",
+        "Headsets enter VR over https only, or on the cable: --tls auto turns https on.",
+        *FOR_PROGRAMS,
     ]
+
+
+def test_says_what_its_own_certificate_is_known_by() -> None:
+    pages = ("https://192.0.2.2:42069/", "http://127.0.0.1:42069/")
+    assert announcement(URLS, pages, FINGERPRINT, lambda url: [f"code of {url}"]).splitlines() == [
+        "Open it in a browser, on any headset or computer of this network:",
+        "  https://192.0.2.2:42069/",
+        "code of https://192.0.2.2:42069/",
+        "On this machine (or a headset on its cable: adb reverse tcp:42069 tcp:42069):",
+        "  http://127.0.0.1:42069/",
+        "Browsers warn of its certificate, which is its own. The SHA-256 fingerprint:",
+        "  00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F",
+        "  10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F",
+        *FOR_PROGRAMS,
+    ]
+
+
+def test_says_other_addresses_where_there_is_no_shorter_one() -> None:
+    text = announcement(URLS[1:], PAGES[1:])
+    assert "  http://[2001:db8::2]:42069/" in text.splitlines()
+    assert "On this machine" not in announcement(URLS[:1], PAGES[:1])
+
+
+def test_says_so_where_there_is_no_page() -> None:
+    assert announcement(URLS, ()).splitlines() == ["Listening, without a page for browsers.", *FOR_PROGRAMS]
+
+
+def test_a_qr_code_where_it_can_be_shown() -> None:
+    lines = qr_code("https://192.168.1.20:42069/", columns=80, encoding="utf-8")
+    drawn = [line.removeprefix("\x1b[97;40m").removesuffix("\x1b[0m") for line in lines]
+    width = len(drawn[0])
+    assert {len(line) for line in drawn} == {width}
+    assert len(drawn) == (width + 1) // 2
+    # White around it, in which a finder's corner stands.
+    assert drawn[0] == "\u2588" * width
+    assert drawn[1].startswith("\u2588\u2588 \u2584\u2584\u2584\u2584\u2584 \u2588")
+    assert len(qr_code("https://192.168.1.20:42069/", columns=width, encoding="utf-8")) == len(lines)
+    assert qr_code("https://192.168.1.20:42069/", columns=width - 1, encoding="utf-8") == []
+    assert qr_code("https://192.168.1.20:42069/", columns=80, encoding="ascii") == []
 
 
 def test_an_unused_stdout_keeps_nobody_from_serving() -> None:

@@ -78,10 +78,13 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (("--port", "65536"), ("--port must", "not 65536")),
         (("--port", "4.5"), ("--port must", "not '4.5'")),
         (("--port",), ("--port needs a value",)),
+        (("--tls", "on"), ("--tls must be auto, or be left out, not 'on'",)),
+        (("--tls", "auto", "--tls-cert", "a", "--tls-key", "b"), ("tls_cert and tls_key must be left out",)),
         (("users", "list"), ("--store is missing", "trio-vrchat users list --help")),
         (("users", "list", "--store"), ("--store needs a value",)),
         (("--fps", "nan"), ("--fps must be a number from 0.1 to 1000, not nan",)),
         (("--log-level", "4"), ("--log-level must be 0, 1, 2 or 3, not 4",)),
+        (("--page=maybe",), ("--page must be true or false, not 'maybe'",)),
         (("--log-json=maybe",), ("--log-json must be true or false, not 'maybe'",)),
         (("--prot", "4"), ("--prot", "Did you mean --port?")),
         (("--start-time", "4"), ("Unknown option: --start-time",)),
@@ -177,14 +180,17 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
     values: dict[str, Any] = {"host": "192.0.2.7", "port": 4000, "fps": 12.5, "history": 7}
     values |= {"auth": "accounts", "store": "chat.db", "tls_cert": "a.pem", "tls_key": "b.pem"}
     values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
+    values |= {"page": False, "metrics_networks": ("192.0.2.0/24", "::/0")}
+    values["tls"] = None  # not beside a certificate of one's own
     values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
     expected = DEFAULTS | values | {"log_level": 1, "log_json": True}
-    options = [f"--{FIELDS[name].replace('_', '-')}={_text(value)}" for name, value in values.items()]
+    given = {name: value for name, value in values.items() if value is not None}
+    options = [f"--{FIELDS[name].replace('_', '-')}={_text(value)}" for name, value in given.items()]
     assert settings_of(*options, "--log-level=1", "--log-json") == expected
-    variables = {f"TRIO_VRCHAT_{FIELDS[name].upper()}": _text(value) for name, value in values.items()}
+    variables = {f"TRIO_VRCHAT_{FIELDS[name].upper()}": _text(value) for name, value in given.items()}
     variables |= {"TRIO_VRCHAT_LOG_LEVEL": "1", "TRIO_VRCHAT_LOG_JSON": "true"}
     assert settings_of(variables=variables) == expected
-    file = "".join(f"{FIELDS[name]} = {json.dumps(value)}\n" for name, value in values.items())
+    file = "".join(f"{FIELDS[name]} = {json.dumps(value)}\n" for name, value in given.items())
     assert settings_of(file=file + "log_level = 1\nlog_json = true\n") == expected
 
 
@@ -193,8 +199,23 @@ def test_an_option_of_several_can_be_given_again(settings_of: Callable[..., dict
     assert settings["allow_origins"] == ("https://a.example", "null")
 
 
+def test_tls_of_its_own_can_come_from_everywhere(settings_of: Callable[..., dict[str, Any]]) -> None:
+    for found in (
+        settings_of("--tls", "auto"),
+        settings_of(variables={"TRIO_VRCHAT_TLS": "auto"}),
+        settings_of(file='tls = "auto"\n'),
+    ):
+        assert found == DEFAULTS | {"tls": "auto"}
+
+
+def test_metrics_from_nowhere(settings_of: Callable[..., dict[str, Any]]) -> None:
+    assert settings_of("--metrics", "")["metrics_networks"] == ()
+    assert settings_of(variables={"TRIO_VRCHAT_METRICS": ""})["metrics_networks"] == ()
+    assert settings_of(file="metrics = []\n")["metrics_networks"] == ()
+
+
 def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(value) if isinstance(value, tuple) else str(value).lower() if value is False else str(value)
 
 
 def test_the_command_line_comes_before_the_environment_and_that_before_the_file(

@@ -69,8 +69,18 @@ def numbers_in(text: str) -> list[float]:
 
 
 def test_every_setting_is_tested_here() -> None:
-    texts = {"host", "auth", "store", "tls_cert", "tls_key", "allow_origins", "exempt_networks"}
-    assert {*RANGES, *texts, "start_time", "seed"} == set(attrs.fields_dict(Config))
+    texts = {
+        "host",
+        "auth",
+        "store",
+        "tls_cert",
+        "tls_key",
+        "allow_origins",
+        "exempt_networks",
+        "metrics_networks",
+        "tls",
+    }
+    assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
 
 
 def test_the_defaults_are_those_that_the_protocol_and_its_users_know() -> None:
@@ -187,6 +197,14 @@ def test_a_certificate_and_its_key_need_each_other() -> None:
     assert Config(tls_cert="a", tls_key="b").tls_key == "b"
 
 
+def test_tls_is_auto_or_left_out_and_takes_no_files() -> None:
+    assert (Config().tls, accepted("tls", "auto")) == (None, "auto")
+    for value in ("Auto", "", True, "on"):
+        assert "auto" in refusal("tls", value)
+    with pytest.raises(ConfigError, match="tls is auto, so tls_cert and tls_key must be left out"):
+        Config(tls="auto", tls_cert="a", tls_key="b")
+
+
 def test_networks_are_networks() -> None:
     assert Config().exempt_networks == ("127.0.0.0/8", "::1/128")
     assert accepted("exempt_networks", "10.0.0.0/8, fe80::/10") == ("10.0.0.0/8", "fe80::/10")
@@ -199,6 +217,13 @@ def test_networks_are_networks() -> None:
             Config(exempt_networks=wrong)
 
 
+def test_metrics_are_read_from_networks_or_from_nowhere() -> None:
+    assert Config().metrics_networks == ("127.0.0.0/8", "::1/128")
+    assert accepted("metrics_networks", "10.0.0.0/8, fd00::/8") == ("10.0.0.0/8", "fd00::/8")
+    assert accepted("metrics_networks", "") == ()
+    assert "lab" in refusal("metrics_networks", "lab")
+
+
 def test_origins_are_origins() -> None:
     origins = ("https://example.org", "http://[::1]:8080", "null", "*")
     assert accepted("allow_origins", ", ".join(origins)) == origins
@@ -208,6 +233,12 @@ def test_origins_are_origins() -> None:
     for wrong in (7, [None]):
         with pytest.raises(ConfigError, match="allow_origins must be"):
             Config(allow_origins=wrong)
+
+
+def test_a_page_is_or_is_not() -> None:
+    assert Config().page is True
+    for wrong in (0, 1, "yes", None):
+        assert "true or false" in refusal("page", wrong)
 
 
 def test_what_is_unlimited() -> None:

@@ -26,7 +26,8 @@ import cyclopts
 from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Parameter, Token
 
 from . import _config
-from ._blocking import announce, run
+from ._announcement import announce
+from ._blocking import run
 from ._config import Config, option_of
 from ._errors import AccountError, ConfigError, ListenError, StoreError
 from ._logging import check_level, configure, one_line
@@ -79,12 +80,24 @@ _METAVARS = {
     "host": "ADDRESS",
     "auth": "POLICY",
     "store": "FILE",
+    "tls": "auto",
     "tls_cert": "FILE",
     "tls_key": "FILE",
     "allow_origin": "ORIGIN",
     "exempt_networks": "NETWORK",
+    "metrics": "NETWORK",
 }
-_ACCESS_OPTIONS = ("auth", "store", "keep", "store_limit_bytes", "allow_origin", "tls_cert", "tls_key")
+_ACCESS_OPTIONS = (
+    "auth",
+    "store",
+    "keep",
+    "store_limit_bytes",
+    "allow_origin",
+    "metrics",
+    "tls",
+    "tls_cert",
+    "tls_key",
+)
 
 
 def _server_options() -> list[inspect.Parameter]:
@@ -101,18 +114,27 @@ def _server_options() -> list[inspect.Parameter]:
                     group=_GROUPS[group_of(option)],
                     help=texts[field.name],
                     show_default=_show if field.default != () else False,
-                    metavar=_METAVARS.get(option, "NUMBER"),
-                    converter=_converter(hints[field.name]),
                     validator=_validator(field),
-                    # One text each time that the option is given, not one after another up to the next option.
-                    n_tokens=1,
-                    consume_multiple=False,
-                    negative=(),
+                    **_form(option, hints[field.name]),
                 ),
             ],
         )
         for option, field in _FIELDS.items()
     ]
+
+
+def _form(option: str, hint: object) -> dict[str, Any]:
+    """How the option is written: by itself, or with a value."""
+    if hint is bool:
+        return {}
+    return {
+        "metavar": _METAVARS.get(option, "NUMBER"),
+        "converter": _converter(hint),
+        # One text each time that the option is given, not one after another up to the next option.
+        "n_tokens": 1,
+        "consume_multiple": False,
+        "negative": (),
+    }
 
 
 def _show(default: object) -> str:

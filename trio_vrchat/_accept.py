@@ -43,6 +43,8 @@ _RETRY_S = 0.1
 _OUT_OF_SOMETHING = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 # Between two lines in the log of one kind: one each is what a flood would want.
 _LOG_S = 10.0
+# The type of the record that a client of TLS begins with (RFC 8446, section 5.1). HTTP begins with a letter.
+_TLS_HANDSHAKE = b"\x16"
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 _log = logging.getLogger("trio_vrchat.server")
@@ -54,8 +56,14 @@ _Start = Callable[[socket.socket, Peer], None]
 class Serve(Protocol):
     """What is done with a connection that was let in: a task of its own, which closes the stream."""
 
-    async def __call__(self, stream: trio.abc.Stream, peer: Peer, *, handshake_by: float) -> None:
-        """Serve it. Raises nothing but cancellation. `handshake_by` is when the handshake must be done."""
+    async def __call__(
+        self, stream: trio.abc.Stream, peer: Peer, *, handshake_by: float, by_tls: bool | None = None
+    ) -> None:
+        """Serve it. Raises nothing but cancellation.
+
+        `handshake_by` is when the handshake must be done. `by_tls`: whether the client speaks TLS to a port that does;
+        None where the port does not.
+        """
 
 
 class Acceptor:
@@ -86,7 +94,7 @@ class Acceptor:
         """Accept until cancelled, with the connections' tasks in `tasks`; then the listeners are closed.
 
         So are connections of which nothing has come yet: a stop does not wait for them. With a `context`, what sockets
-        accept speaks TLS.
+        accept speaks TLS, if it begins like that.
         """
         others: list[trio.abc.Listener[trio.abc.Stream]] = []
         async with trio.open_nursery() as nursery:
@@ -169,27 +177,34 @@ class Acceptor:
     ) -> None:
         """Wait for a connection's first byte, and give it its task then."""
         handshake_by = trio.current_time() + self._handshake_timeout_s
-        has_begun = False
+        first = b""
         try:
             connection.setblocking(False)
-            has_begun = await _has_first_byte(connection, handshake_by)
+            first = await _first_byte(connection, handshake_by)
         finally:
-            if not has_begun:
+            if not first:
                 connection.close()
                 self._admission.release(peer)
         # No checkpoint before the task that closes and releases has it.
-        if has_begun:
-            tasks.start_soon(self._serve_socket, connection, peer, context, handshake_by, name=f"connection of {peer}")
+        if first:
+            by_tls = None if context is None else first == _TLS_HANDSHAKE
+            start = partial(self._serve_socket, connection, peer, context if by_tls else None, handshake_by, by_tls)
+            tasks.start_soon(start, name=f"connection of {peer}")
         else:
             _log.debug("%s: gone without a word", peer, extra={"peer": peer.text})
 
     async def _serve_socket(
-        self, connection: socket.socket, peer: Peer, context: ssl.SSLContext | None, handshake_by: float
+        self,
+        connection: socket.socket,
+        peer: Peer,
+        context: ssl.SSLContext | None,
+        handshake_by: float,
+        by_tls: bool | None,
     ) -> None:
         try:
             socket_stream = SocketStream(connection)
             stream = socket_stream if context is None else TLSStream(socket_stream, context)
-            await self._serve(stream, peer, handshake_by=handshake_by)
+            await self._serve(stream, peer, handshake_by=handshake_by, by_tls=by_tls)
         finally:
             connection.close()
             self._admission.release(peer)
@@ -216,10 +231,10 @@ class Acceptor:
             _log.warning(message, *arguments)
 
 
-async def _has_first_byte(connection: socket.socket, deadline: float) -> bool:
-    """Wait until the peer says something; whether it has, and neither hung up nor let the deadline pass."""
+async def _first_byte(connection: socket.socket, deadline: float) -> bytes:
+    """Wait until the peer says something; empty where it hung up, or let the deadline pass. It stays to be read."""
     with trio.move_on_at(deadline):
         await trio.lowlevel.wait_readable(connection)
         with contextlib.suppress(OSError):
-            return bool(connection.recv(1, socket.MSG_PEEK))
-    return False
+            return connection.recv(1, socket.MSG_PEEK)
+    return b""

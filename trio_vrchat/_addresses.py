@@ -12,10 +12,8 @@ from urllib.parse import urlsplit
 import psutil
 import trio
 
-from ._admission import Networks, Peer
+from ._admission import IPAddress, Networks, Peer
 from ._errors import ListenError
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # Several listeners on one free port: another program may take the port on one of them meanwhile.
 _FREE_PORT_TRIES = 10
@@ -89,6 +87,23 @@ def urls_of(listeners: Sequence[object], *, tls: bool) -> tuple[str, ...]:
         schemes |= dict.fromkeys(addresses, "wss" if tls or listener is not found else "ws")
     ordered = sorted(schemes, key=lambda address: (address.is_loopback, address.version, address))
     return tuple(f"{schemes[address]}://{_in_url(address)}:{port_of(listeners)}/" for address in ordered)
+
+
+def page_urls_of(urls: Sequence[str], *, tls: bool) -> tuple[str, ...]:
+    """The same for a browser. `tls`: sockets speak it; on this machine they speak plain HTTP as well, which needs no
+    certificate, and which browsers there trust as much.
+    """
+    found: list[str] = []
+    for url in urls:
+        scheme, _, rest = url.partition("://")
+        is_here = ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback
+        found.append(f"{'http' if scheme == 'ws' or (tls and is_here) else 'https'}://{rest}")
+    return tuple(found)
+
+
+def machine_addresses() -> list[IPAddress]:
+    """Every address by which this machine can be reached from elsewhere, or reaches itself."""
+    return [*_interface_addresses(4), *_interface_addresses(6)]
 
 
 def readable_on_the_network(urls: Sequence[str]) -> list[str]:

@@ -14,6 +14,8 @@ import attrs
 
 from ._config import Config
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _WINDOW_S = 60.0
 
 
@@ -24,11 +26,13 @@ class Peer:
     - `text`: address and port, for the log.
     - `network`: what limits by address count, as text; None where there is no address.
     - `exempt`: whether those limits skip it.
+    - `address`: None where there is none.
     """
 
     text: str
     network: str | None = None
     exempt: bool = True
+    address: IPAddress | None = attrs.field(default=None, eq=False)
 
     def __str__(self) -> str:
         return self.text
@@ -50,7 +54,7 @@ class Networks:
         prefix = 64 if address.version == 6 else 32
         network = ipaddress.ip_network((address, prefix), strict=False)
         exempt = any(address in network for network in self._exempt)
-        return Peer(text, str(network) if prefix == 64 else str(address), exempt)
+        return Peer(text, str(network) if prefix == 64 else str(address), exempt, address)
 
 
 class Admission:

@@ -6,18 +6,14 @@ have their default effect, so that a second one ends the process at once, howeve
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import ipaddress
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import trio
 
+from ._announcement import announce
 from ._background import open_background
 from ._config import Config
 from ._descriptors import raise_limit
@@ -104,26 +100,3 @@ class Server:
         """
         configure(self._log_level, as_json=False)
         run(self._config, started=announce)
-
-
-def announce(handle: Handle) -> None:
-    """Print on stdout where clients find the server. It goes on where nobody reads that."""
-    try:
-        print(announcement(handle.urls), flush=True)  # noqa: T201  (it is what the program says)
-    except (OSError, ValueError):  # ValueError: closed by the program itself
-        # What waits in the buffer would fail again at the end, and spoil the exit status.
-        with contextlib.suppress(OSError, ValueError), open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def announcement(urls: Sequence[str]) -> str:
-    """What is said at the start: a line for each URL, the network's first, and how to stop."""
-    here = [url for url in urls if ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback]
-    network = [url for url in urls if url not in here]
-    lines: list[str] = []
-    if network:
-        lines += ["Listening. Headsets on this network connect to:", *(f"  {url}" for url in network)]
-    if here:
-        lines.append("Programs on this machine connect to:" if network else "Listening, to this machine only:")
-        lines += [f"  {url}" for url in here]
-    return "\n".join([*lines, "Ctrl+C stops the server."])

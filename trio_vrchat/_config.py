@@ -73,6 +73,11 @@ def _origins(_instance: object, field: attrs.Attribute[Any], value: Any) -> None
             )
 
 
+def _flag(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field.name} must be true or false, not {value!r}")
+
+
 def _path(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigError(f"{field.name} must be a file's path, or be left out, not {value!r}")
@@ -84,6 +89,11 @@ def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None
             raise ConfigError(f"{field.name} must be {' or '.join(choices)}, not {value!r}")
 
     return check
+
+
+def _auto(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and value != "auto":
+        raise ConfigError(f"{field.name} must be auto, or be left out, not {value!r}")
 
 
 def _seed(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
@@ -150,6 +160,22 @@ class Config:
     )
     """An origin (https://example.org) whose pages may connect, beside the server's own; * is any, null a local file.
     Several: give it again, or commas between them."""
+
+    # Before TLS, because it is what most people see of the server first.
+    page: bool = attrs.field(default=True, validator=_flag)
+    """Whether there is a page for browsers on the same port; --no-page: none."""
+
+    # An operator's own Prometheus on the same machine. Behind a proxy there everybody comes from loopback.
+    metrics_networks: tuple[str, ...] = attrs.field(
+        default=("127.0.0.0/8", "::1/128"), converter=_texts, validator=_networks, metadata={_OPTION: "metrics"}
+    )
+    """Networks from where /metrics may be read, in the format of Prometheus; elsewhere it is 404. Empty: nowhere.
+    Several: give it again, or commas between them."""
+
+    # Off, because a browser warns of a certificate that nobody else vouches for.
+    tls: str | None = attrs.field(default=None, validator=_auto)
+    """auto: the server makes a certificate of its own, for all its addresses, and speaks https and wss. Left out: TLS
+    with --tls-cert and --tls-key, or none."""
 
     tls_cert: str | None = attrs.field(default=None, validator=_path)
     """A certificate chain (PEM): the server speaks wss. Needs the key."""
@@ -266,6 +292,8 @@ class Config:
         if (self.tls_cert is None) != (self.tls_key is None):
             given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
             raise ConfigError(f"{given} is given without {missing}: TLS needs both (--tls-cert and --tls-key)")
+        if self.tls is not None and self.tls_cert is not None:
+            raise ConfigError("tls is auto, so tls_cert and tls_key must be left out: one certificate will do")
 
     @classmethod
     def unlimited(cls, **settings: Any) -> Config:

@@ -67,13 +67,15 @@ class Connections:
 
 
 async def serve_connection(
-    stream: trio.abc.Stream, peer: Peer, *, connections: Connections, handshake_by: float
+    stream: trio.abc.Stream, peer: Peer, *, connections: Connections, handshake_by: float, received: bytes = b""
 ) -> None:
     """Serve one client until its connection ends. Raises nothing but cancellation.
 
-    `handshake_by` is when, on trio's clock, the opening handshake must be done.
+    `handshake_by` is when, on trio's clock, the opening handshake must be done. `received` is what was read of the
+    stream before, by whoever looked whether it opens a WebSocket; it is counted already.
     """
-    connection = Connection(stream, peer, connections, handshake_by)
+    connection = Connection(stream, peer, connections, handshake_by, received)
+    del received  # for as long as the connection lives
     try:
         await connection.run()
     except* Exception as group:  # noqa: BLE001  (the one boundary around a connection)
@@ -93,7 +95,14 @@ def _kinds(group: BaseExceptionGroup[Exception]) -> set[str]:
 class Connection:
     """One client's connection."""
 
-    def __init__(self, stream: trio.abc.Stream, peer: Peer, connections: Connections, handshake_by: float) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        peer: Peer,
+        connections: Connections,
+        handshake_by: float,
+        received: bytes = b"",
+    ) -> None:
         house = connections.house
         config = house.config
         self._connections = connections
@@ -114,6 +123,7 @@ class Connection:
             on_text=self._take,
             backlog=self._backlog,
             pump=connections.pump,
+            received=received,
         )
         self._stream.on_pong = self._take_pong
         # A task that writes is there only while something waits: most connections have none, most of the time.

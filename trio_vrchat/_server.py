@@ -9,7 +9,9 @@ shield, and a cancelled `serve()` tells it to come down instead of pulling it do
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -19,7 +21,14 @@ import trio
 
 from ._accept import Acceptor
 from ._accounts import open_accounts
-from ._addresses import open_listeners, port_of, readable_on_the_network, urls_of
+from ._addresses import (
+    machine_addresses,
+    open_listeners,
+    page_urls_of,
+    port_of,
+    readable_on_the_network,
+    urls_of,
+)
 from ._admission import Admission, Networks
 from ._clock import WallClock
 from ._config import Config
@@ -27,16 +36,20 @@ from ._connection import Connections, serve_connection
 from ._descriptors import connections_possible
 from ._directory import Directory
 from ._frame_clock import FrameClock
+from ._front import Front
 from ._keepalive import Keepalive
 from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
+from ._metrics import Metrics
 from ._pump import Pump, open_pump
 from ._requests import House
 from ._session import Sessions
+from ._site import Site
 from ._statistics import Statistics
 from ._store import Store, open_store
 from ._threads import InThread, one_at_a_time
 from ._tls import server_context
+from ._web_files import own_files
 
 _log = logging.getLogger("trio_vrchat.server")
 
@@ -47,12 +60,16 @@ class Handle:
 
     - `port`: the TCP port it listens on; 0 if it was given listeners that are no TCP sockets.
     - `urls`: where clients find it, addresses that the network can reach first; empty where `port` is 0.
+    - `page_urls`: the same for a browser; empty where there is no page.
+    - `fingerprint`: of the certificate that `tls` "auto" has made: SHA-256, in hexadecimal with colons. Else "".
     - `statistics`: live figures.
     - `cancel_scope`: cancel it to stop this server, as cancelling the task that runs `serve` does.
     """
 
     port: int
     urls: tuple[str, ...]
+    page_urls: tuple[str, ...]
+    fingerprint: str
     statistics: Statistics
     cancel_scope: trio.CancelScope
 
@@ -68,15 +85,15 @@ async def serve(
 
     `handle = await nursery.start(serve, Config(...))` returns once it listens. `listeners` are used in place of
     sockets on `config.host` and `config.port`, and closed at the end. Sockets among them speak TLS where `config` has a
-    certificate.
+    certificate, or `tls`.
 
     `authenticate` decides who may log in, in place of `config.auth`: `async (user, password, peer) -> bool`, where
     `peer` is the client's address and port as text. Whoever it accepts takes the name over from whoever holds it. A
     str in place of True is the name that the rooms show. It runs within `config.login_timeout_s`; what it raises is
     500 to the client, and in the log.
 
-    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate, StoreError if it cannot use
-    the store.
+    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate or make one, StoreError if it
+    cannot use the store.
     """
     await run_server(
         config or Config(),
@@ -96,7 +113,7 @@ async def run_server(
     task_status: trio.TaskStatus[Handle],
 ) -> None:
     """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes."""
-    context = server_context(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+    context, fingerprint = _tls(config)
     async with AsyncExitStack() as files:
         store: Store | None = None
         if config.store is not None:
@@ -115,7 +132,8 @@ async def run_server(
         with trio.CancelScope() as cancel_scope:
             async with trio.open_nursery() as nursery:
                 urls = urls_of(listeners, tls=context is not None)
-                handle = Handle(port_of(listeners), urls, building.statistics, cancel_scope)
+                page_urls = page_urls_of(urls, tls=context is not None) if config.page else ()
+                handle = Handle(port_of(listeners), urls, page_urls, fingerprint, building.statistics, cancel_scope)
                 try:
                     # Not `start`: cancelled in it, it would wait for the building, and the building for `stop`.
                     nursery.start_soon(building.run)
@@ -124,7 +142,7 @@ async def run_server(
                     if readable := readable_on_the_network(urls):
                         _log.warning(
                             "no TLS on %s: whoever is on the network reads along, passwords included "
-                            "(--tls-cert and --tls-key turn it on)",
+                            "(--tls auto turns it on, or --tls-cert and --tls-key)",
                             ", ".join(readable),
                         )
                     task_status.started(handle)
@@ -132,6 +150,20 @@ async def run_server(
                 finally:
                     building.stop()
     _log.info("stopped")
+
+
+def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
+    """What is needed for TLS, if it is on, and the fingerprint of a certificate of our own."""
+    if config.tls_cert and config.tls_key:
+        return server_context(config.tls_cert, config.tls_key), ""
+    if config.tls is None:
+        return None, ""
+    # Slow to import, and needed by nobody else.
+    from ._certificate import folder, names_of, own_tls  # noqa: PLC0415
+
+    names = names_of(socket.gethostname(), config.host, machine_addresses())
+    own = own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
+    return own.context, own.fingerprint
 
 
 class _Building:
@@ -203,19 +235,28 @@ class _Building:
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
         house = House(config, directory.clock, directory, sessions, login, self.statistics)
         connections = Connections(house, keepalive, pump)
+        front = self._open_front(connections, directory)
         async with trio.open_nursery() as serving:
             self.stands.set()
-            await self._accept(connections, serving)
+            await self._accept(front, serving)
             # However long a client takes, a stop does not take longer.
             building.deadline = trio.current_time() + config.drain_s
             count = len(connections.all)
             _log.info("stopping (connections: %d)", count, extra={"count": count})
+            front.stop()
             connections.stop()
 
-    async def _accept(self, connections: Connections, serving: trio.Nursery) -> None:
+    def _open_front(self, connections: Connections, directory: Directory) -> Front:
+        config = self._config
+        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all))
+        site = Site(own_files() if config.page else None, metrics.answer, config.metrics_networks)
+        connect = partial(serve_connection, connections=connections)
+        return Front(connect, site, config, self.statistics, directory.clock.now)
+
+    async def _accept(self, front: Front, serving: trio.Nursery) -> None:
         config = self._config
         acceptor = Acceptor(
-            partial(serve_connection, connections=connections),
+            front.serve,
             Admission(config, connections_possible(), trio.current_time),
             Networks(config.exempt_networks),
             handshake_timeout_s=config.handshake_timeout_s,

@@ -53,6 +53,7 @@ class Statistics:
     """Live figures of one server. What is said to be "now" goes up and down; the others count from the start.
 
     - `connections`: WebSocket connections now.
+    - `http_requests`: requests that were answered over HTTP; what opened a WebSocket is none.
     - `refused`: connections that a limit refused (by address, or in total).
     - `logins`: logins that were granted, takeovers included.
     - `takeovers`: logins that took over a session.
@@ -71,6 +72,7 @@ class Statistics:
     """
 
     connections: int = 0
+    http_requests: int = 0
     refused: int = 0
     logins: int = 0
     takeovers: int = 0

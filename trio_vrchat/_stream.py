@@ -52,6 +52,7 @@ _CLOSE_FRAME_START = bytes([0x80 | CLOSE])
 class GuardedStream(trio.abc.Stream):
     """The stream that the WebSocket library is given.
 
+    - `received`: what was read of the stream before; it is counted already.
     - `begin_frames` MUST be called once the handshake is done; no frame is read before.
     - `on_text` is given each message as UTF-8, and when it came on trio's clock. It counts them against the limits, and
       MUST call `refused` or `dropped` for those that are over one: only these count for the pace.
@@ -115,6 +116,7 @@ class GuardedStream(trio.abc.Stream):
         on_text: Callable[[bytes, float], object],
         backlog: Sized,
         pump: Pump | None = None,
+        received: bytes = b"",
     ) -> None:
         self._stream = stream
         self._on_text = on_text
@@ -139,7 +141,7 @@ class GuardedStream(trio.abc.Stream):
         self._pace = Bucket(pace, pace, trio.current_time()) if pace else None
         self._paused_until = 0.0
         self._head: bytes | None = b""  # of the handshake, as far as it has come; None once it is complete
-        self._kept = b""  # read, and not yet for the library
+        self._kept = received  # read, and not yet for the library
         self.request_head = b""
         self._accepted = trio.Event()
         self._turn = trio.StrictFIFOLock()
