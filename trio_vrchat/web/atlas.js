@@ -150,17 +150,21 @@ export function font(paint, size, weight = 600) {
   paint.font = `${weight} ${size}px ${FONT}`;
 }
 
-/** As much of a text as fits, with a sign where it was cut. @param {CanvasRenderingContext2D} paint @param {string} text @param {number} width */
-export function clipped(paint, text, width) {
-  if (paint.measureText(text).width <= width) return text;
+/** As much of a text as fits together with its tail. @param {CanvasRenderingContext2D} paint @param {string} text @param {number} width @param {string} tail */
+function fitting(paint, text, width, tail) {
   const characters = [...text];
-  let [fits, tooLong] = [0, characters.length];
+  let [fits, tooLong] = [0, characters.length + 1];
   while (tooLong - fits > 1) {
     const middle = (fits + tooLong) >> 1;
-    if (paint.measureText(`${characters.slice(0, middle).join('')}…`).width <= width) fits = middle;
+    if (paint.measureText(characters.slice(0, middle).join('') + tail).width <= width) fits = middle;
     else tooLong = middle;
   }
-  return `${characters.slice(0, fits).join('')}…`;
+  return characters.slice(0, fits).join('');
+}
+
+/** A text, with a sign where it had to be cut. @param {CanvasRenderingContext2D} paint @param {string} text @param {number} width */
+export function clipped(paint, text, width) {
+  return paint.measureText(text).width <= width ? text : `${fitting(paint, text, width, '…')}…`;
 }
 
 /** A text in lines, the last of them clipped. @param {CanvasRenderingContext2D} paint @param {string} text @param {number} width @param {number} most */
@@ -169,13 +173,14 @@ export function wrapped(paint, text, width, most) {
   const lines = [];
   let rest = text.slice(0, 400).replace(/\s+/g, ' ').trim();
   while (rest && lines.length < most - 1 && paint.measureText(rest).width > width) {
-    const fitting = clipped(paint, rest, width).slice(0, -1);
-    const space = fitting.lastIndexOf(' ');
+    const part = fitting(paint, rest, width, '');
+    const space = part.lastIndexOf(' ');
     // A word that is too long for a line is cut.
-    const line = rest[fitting.length] === ' ' || space < fitting.length / 2 ? fitting : fitting.slice(0, space);
+    const line = rest[part.length] === ' ' || space < part.length / 2 ? part : part.slice(0, space);
+    // Not one character fits.
+    if (line === '') break;
     lines.push(line);
     rest = rest.slice(line.length).trimStart();
-    if (line === '') break;
   }
   if (rest) lines.push(clipped(paint, rest, width));
   return lines;

@@ -12,7 +12,7 @@ import { PHRASES, wordsOf } from './phrases.js';
 import { Ring } from './ring.js';
 
 /** In metres, as seen from the head: where, and how large. */
-const PLACE = [-0.42, -0.28, -0.82], TURN = [-0.3, 0.42], WIDTH_M = 0.56;
+const PLACE = [-0.5, -0.26, -0.85], TURN = [-0.28, 0.5], WIDTH_M = 0.52;
 const HEIGHT = 0.75;
 const FOLLOW_BEYOND_RAD = 1.0, FOLLOW_SPEED = 4;
 const PAINT_EVERY_S = 0.3;
