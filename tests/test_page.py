@@ -1,0 +1,339 @@
+"""The page in a real browser: people see each other, talk, enter VR, and come back after a restart."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+
+from tests.browser import DEADLINE_MS, People, Person, browser, emulator, people
+from tests.program import LOCAL, LOOPBACK, Program, started
+
+__all__ = ["browser", "emulator", "people"]
+
+PHONE = (390, 844)
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The page's address."""
+    with started(*LOCAL) as program:
+        yield page_of(program)
+
+
+def page_of(program: Program) -> str:
+    return program.url().replace("ws://", "http://")
+
+
+def test_two_see_each_other_walk(server: str, people: People) -> None:
+    tibi, anna = people("Tibi").come_in(server), people("Anna", PHONE, has_touch=True).come_in(server)
+    for person in (tibi, anna):
+        person.until_with("Anna", "Tibi")
+    start = tibi.pose_of("Tibi")["head"]["pos"]
+    tibi.page.get_by_role("img").focus()
+    tibi.page.keyboard.down("KeyW")
+    far = "([name, [x, , z]]) => { const { pos } = trioVrchat.poseOf(name).head; return Math.hypot(pos[0] - x, pos[2] - z) > 1; }"
+    anna.until(far, ["Tibi", start])
+    tibi.page.keyboard.up("KeyW")
+    anna.until_sees("Tibi", tibi.pose_of("Tibi"))
+    # The other one walks with a thumb.
+    start = anna.pose_of("Anna")["head"]["pos"]
+    finger = Finger(anna)
+    finger.touch("touchStart", 90, 420)
+    finger.touch("touchMove", 90, 360)
+    tibi.until(far, ["Anna", start])
+    finger.touch("touchEnd")
+    tibi.until_sees("Anna", anna.pose_of("Anna"))
+    # Sky, floor, shadows, three shapes, labels.
+    assert tibi.page.evaluate("trioVrchat.stats.drawCalls") <= 7
+    tibi.picture("walking")
+    anna.picture("walking-phone")
+
+
+class Finger:
+    """On a person's screen."""
+
+    def __init__(self, person: Person) -> None:
+        self._browser = person.page.context.new_cdp_session(person.page)
+
+    def touch(self, kind: str, *place: int) -> None:
+        points = [{"x": place[0], "y": place[1]}] if place else []
+        self._browser.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_they_talk(server: str, people: People) -> None:
+    tibi, anna = people("Tibi").come_in(server), people("Anna").come_in(server)
+    tibi.say("hello <b>Anna</b> & <img src=x onerror=alert(1)>")
+    anna.until_heard("Tibi", "hello <b>Anna</b> & <img src=x onerror=alert(1)>")
+    anna.say("hello \ud83d\udc4b yourself")
+    tibi.until_heard("Anna", "hello \N{WAVING HAND SIGN} yourself")
+    anna.page.get_by_role("button", name="Wave").click()
+    tibi.until_heard("Anna", "waves \N{WAVING HAND SIGN}")
+    for person in (tibi, anna):
+        assert person.page.locator("#log :is(img, span b, span *)").count() == 0, "what was said is text"
+    # Who comes later is shown what was said.
+    bea = people("Bea").come_in(server)
+    bea.until_heard("Anna", "waves \N{WAVING HAND SIGN}")
+    assert bea.page.locator("#log li").count() == 3
+    tibi.picture("talking")
+
+
+def test_in_vr(server: str, people: People, emulator: str) -> None:
+    tibi, anna = people("Tibi", script=emulator).come_in(server), people("Anna").come_in(server)
+    tibi.until_with("Anna", "Tibi")
+    before = tibi.pose_of("Tibi")["head"]["pos"]
+    tibi.page.get_by_role("button", name="Enter VR").click()
+    tibi.until("() => trioVrchat.stats.eyes.length === 2 && trioVrchat.poseOf('Tibi').left !== null")
+    one, other = tibi.page.evaluate("trioVrchat.stats.eyes")
+    assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 == pytest.approx(0.064, abs=1e-6)
+    head = tibi.pose_of("Tibi")["head"]["pos"]
+    assert [head[0], head[2]] == pytest.approx([before[0], before[2]], abs=1e-3), "nobody moves by entering VR"
+
+    at_rest = tibi.pose_of("Tibi")
+    tibi.page.evaluate("""() => {
+        device.position.set(0.3, 1.25, -0.2);
+        device.quaternion.set(0, 0.6, 0, 0.8);
+        device.controllers.left.position.set(-0.4, 1.4, -0.5);
+        device.controllers.right.position.set(0.2, 1.1, -0.6);
+        device.controllers.right.quaternion.set(0.6, 0, 0, 0.8);
+    }""")
+    tibi.until("(before) => Math.abs(trioVrchat.poseOf('Tibi').head.pos[1] - before) > 0.2", at_rest["head"]["pos"][1])
+    tibi.until("(before) => trioVrchat.poseOf('Tibi').right.pos[1] !== before", at_rest["right"]["pos"][1])
+    pose = tibi.pose_of("Tibi")
+    assert pose["head"]["pos"][1] == pytest.approx(1.25, abs=1e-3)
+    # As far from each other in the room as on the headset's floor.
+    apart = [a - b for a, b in zip(pose["left"]["pos"], pose["right"]["pos"], strict=True)]
+    assert sum(part**2 for part in apart) ** 0.5 == pytest.approx((0.6**2 + 0.3**2 + 0.1**2) ** 0.5, abs=0.05)
+    anna.until_sees("Tibi", pose)
+
+    # The ring: hold the trigger, move up, let go.
+    tibi.page.evaluate("device.controllers.right.updateButtonValue('trigger', 1)")
+    frames(tibi, 3)
+    tibi.page.evaluate("device.controllers.right.position.set(0.2, 1.25, -0.6)")
+    frames(tibi, 3)
+    tibi.picture("vr")
+    tibi.page.evaluate("device.controllers.right.updateButtonValue('trigger', 0)")
+    anna.until_heard("Tibi", "waves \N{WAVING HAND SIGN}")
+
+    # The stick walks.
+    start = tibi.pose_of("Tibi")["head"]["pos"]
+    tibi.page.evaluate("device.controllers.left.updateAxes('thumbstick', 0, -1)")
+    walked = "([x, , z]) => { const { pos } = trioVrchat.poseOf('Tibi').head; return Math.hypot(pos[0] - x, pos[2] - z) > 0.5; }"
+    anna.until(walked, start)
+    tibi.page.evaluate("device.controllers.left.updateAxes('thumbstick', 0, 0)")
+    frames(tibi, 2)
+    anna.until_sees("Tibi", tibi.pose_of("Tibi"))
+    anna.picture("vr-seen-by-another")
+    tibi.page.evaluate("device.activeSession?.end()")
+    tibi.until("() => trioVrchat.stats.eyes.length === 1 && trioVrchat.connected")
+    assert tibi.pose_of("Tibi")["left"] is None
+
+
+def frames(person: Person, number: int) -> None:
+    """Let the page draw so many frames."""
+    person.page.evaluate(
+        """(number) => new Promise((done) => {
+            const next = () => (number-- > 0 ? requestAnimationFrame(next) : done());
+            next();
+        })""",
+        number,
+    )
+
+
+def test_the_server_is_restarted_under_them(people: People) -> None:
+    with started(*LOCAL) as program:
+        url = page_of(program)
+        tibi, anna = people("Tibi").come_in(url, "den"), people("Anna").come_in(url, "den")
+        tibi.until_with("Anna", "Tibi")
+        program.process.terminate()
+        program.process.wait()
+    for person in (tibi, anna):
+        person.page.get_by_text("The connection is lost").wait_for()
+        person.until("() => !trioVrchat.connected")
+    tibi.picture("lost")
+    port = url.rstrip("/").rpartition(":")[2]
+    with started("--host", LOOPBACK, "--port", port):
+        for person in (tibi, anna):
+            person.until_with("Anna", "Tibi")
+            person.until("() => trioVrchat.connected && trioVrchat.room === 'den'")
+            person.page.get_by_text("The connection is lost").wait_for(state="hidden")
+        anna.say("we are back")
+        tibi.until_heard("Anna", "we are back")
+        for person in (tibi, anna):
+            # The browser itself says so of each try that found nobody.
+            person.troubles = [text for text in person.troubles if "ERR_CONNECTION_REFUSED" not in text]
+        for person in (tibi, anna):
+            person.page.close()
+
+
+def test_one_of_them_by_https(people: People, tmp_path: Path, emulator: str) -> None:
+    with started(*LOCAL, "--tls", "auto", variables={"XDG_DATA_HOME": str(tmp_path)}) as program:
+        lines = program.until("wss://", program.stdout)
+        found = re.search(r"https://[^\s]+:(\d+)/", "\n".join(lines))
+        assert found
+        tibi, anna = (
+            people("Tibi").come_in(f"http://{LOOPBACK}:{found[1]}/"),
+            people("Anna").come_in(f"http://localhost:{found[1]}/"),
+        )
+        bea = people("Bea", script=emulator, ignore_https_errors=True).come_in(f"https://{LOOPBACK}:{found[1]}/")
+        assert bea.page.evaluate("isSecureContext && location.protocol") == "https:"
+        for person in (tibi, anna, bea):
+            person.until_with("Anna", "Bea", "Tibi")
+        bea.say("in confidence")
+        tibi.until_heard("Bea", "in confidence")
+        bea.page.get_by_role("button", name="Enter VR").wait_for()
+        bea.picture("https")
+        for person in people.everybody:
+            person.page.close()
+
+
+def test_rooms_are_addresses(server: str, people: People) -> None:
+    tibi, anna = people("Tibi").come_in(server), people("Anna").come_in(server, "the%20d%C3%A9n")
+    anna.until("() => trioVrchat.room === 'the dén'")
+    tibi.until_with("Tibi")
+    tibi.page.get_by_role("button", name="lobby").click()
+    tibi.page.get_by_role("link", name="the dén").click()
+    tibi.until_with("Anna", "Tibi")
+    tibi.picture("rooms")
+    tibi.page.go_back()
+    tibi.until("() => trioVrchat.room === 'lobby' && trioVrchat.members.length === 1")
+    anna.until_with("Anna")
+    tibi.page.get_by_label("Name of a room").fill("x" * 100)
+    tibi.page.get_by_role("button", name="Go", exact=True).click()
+    tibi.until("() => trioVrchat.room === 'x'.repeat(64)")
+
+
+def test_the_same_user_in_another_tab(server: str, people: People) -> None:
+    tibi = people("Tibi").come_in(server)
+    again = people.tab_beside(tibi).come_in(server)
+    tibi.page.get_by_text("You came in again somewhere else").wait_for()
+    tibi.picture("elsewhere")
+    again.until_with("Tibi")
+    tibi.page.get_by_role("button", name="Come back here").click()
+    again.page.get_by_text("You came in again somewhere else").wait_for()
+    tibi.until("() => trioVrchat.connected")
+
+
+def test_a_name_that_is_taken_and_one_that_cannot_be(server: str, people: People) -> None:
+    people("Tibi").come_in(server, password="secret")
+    other = people("Tibi")
+    other.open(server)
+    other.enter("guess")
+    other.page.get_by_role("alert").filter(has_text="Somebody else has this name").wait_for()
+    other.picture("taken")
+    other.name = "Ti\u200dbi"
+    other.enter()
+    other.page.get_by_role("alert").filter(has_text="This name cannot be used").wait_for()
+    other.name = "Anna"
+    other.enter()
+    other.until("() => trioVrchat.connected")
+
+
+def test_nobody_is_left_behind(server: str, people: People) -> None:
+    tibi, anna = people("Tibi").come_in(server), people("Anna").come_in(server)
+    tibi.until_with("Anna", "Tibi")
+    anna.page.goto("about:blank")
+    tibi.until_with("Tibi")
+    anna.come_in(server)
+    tibi.until_with("Anna", "Tibi")
+    anna.page.get_by_role("button", name="Leave").click()
+    tibi.until_with("Tibi")
+    anna.page.get_by_role("button", name="Enter", exact=True).wait_for()
+
+
+def test_a_stranger_who_sends_nonsense(server: str, people: People) -> None:
+    tibi = people("Tibi").come_in(server)
+    name = "<i>\u4e16" * 6
+    with connect(server.replace("http", "ws", 1)) as socket:
+
+        def send(**message: Any) -> None:
+            socket.send(json.dumps(message))
+
+        send(system="login", options={"user": name, "pass": "x"})
+        for data in (
+            {"pos": {"x": 1e300}},
+            {"quat": {"x": 1e300, "w": 1}},
+            {"hands": {"left": {"pos": {"y": -1e308}}, "right": 5}, "t": "x"},
+        ):
+            send(room="lobby", type="transform", data=data)
+        for kind, data in (
+            ("emote", {"a": [1]}),
+            ("emote", "constructor"),
+            ("msg", {"a": {}}),
+            ("msg", None),
+            ("", ""),
+            ("msg", "y" * 900),
+        ):
+            send(room="lobby", type=kind, data=data)
+        tibi.until("() => document.querySelector('#log li:last-child')?.textContent.endsWith('y'.repeat(900))")
+        tibi.until("(name) => [1e4, 0].includes(Math.abs(trioVrchat.poseOf(name)?.head.pos[0]))", name)
+        frames(tibi, 3)
+        assert tibi.page.locator("#log i, #people li i i").count() == 0
+        tibi.picture("nonsense")
+    tibi.until_with("Tibi")
+
+
+def test_by_keyboard_alone(server: str, people: People) -> None:
+    tibi, anna = people("Tibi"), people("Anna").come_in(server)
+    tibi.open(server)
+    keyboard = tibi.page.keyboard
+    # The field for the name has the focus.
+    keyboard.type("Tibi")
+    keyboard.press("Enter")
+    tibi.until("() => trioVrchat.connected && trioVrchat.room !== null")
+    keyboard.press("Enter")
+    keyboard.type("wasd 1 by keyboard")
+    keyboard.press("Enter")
+    anna.until_heard("Tibi", "wasd 1 by keyboard")
+    assert tibi.page.evaluate("document.activeElement.id") == "text"
+    keyboard.press("Escape")
+    assert tibi.page.evaluate("document.activeElement.id") == "view"
+    keyboard.press("1")
+    anna.until_heard("Tibi", "waves \N{WAVING HAND SIGN}")
+    seen = set()
+    for _ in range(20):
+        keyboard.press("Tab")
+        seen.add(tibi.page.evaluate("document.activeElement.id"))
+    assert {"open-side", "vr", "go", "text", "log"} <= seen
+
+
+@pytest.mark.parametrize("size", [PHONE, (844, 390), (320, 568), (1280, 720)])
+def test_it_fits_and_is_labelled(server: str, people: People, size: tuple[int, int]) -> None:
+    tibi = people("Tibi", size)
+    tibi.open(server)
+    tibi.page.get_by_label("Your name").wait_for()
+    tibi.picture(f"door-{size[0]}")
+    tibi.come_in(server)
+    tibi.page.get_by_role("button", name="lobby").click()
+    tibi.picture(f"room-{size[0]}")
+    page = tibi.page
+    assert page.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight"
+    )
+    assert page.evaluate("document.documentElement.lang") == "en"
+    unnamed = """() => [...document.querySelectorAll('button, input, a, canvas')].filter((one) =>
+        !(one.labels?.length || one.getAttribute('aria-label') || one.textContent.trim())).map((one) => one.outerHTML)"""
+    assert page.evaluate(unnamed) == []
+    outside = """() => [...document.querySelectorAll('#bar button, #say input, #say button, #side, #log')].filter((one) => {
+        const { left, top, right, bottom } = one.getBoundingClientRect();
+        return left < 0 || top < 0 || right > innerWidth || bottom > innerHeight;
+    }).map((one) => one.id)"""
+    assert page.evaluate(outside) == []
+
+
+def test_why_there_is_no_vr(server: str, people: People) -> None:
+    tibi = people("Tibi", script="Object.defineProperty(navigator, 'xr', {value: undefined});").come_in(server)
+    tibi.page.get_by_role("button", name="VR?").click()
+    tibi.page.get_by_role("alert").filter(has_text="This browser has no WebXR").wait_for()
+    insecure = """Object.defineProperty(navigator, 'xr', {value: undefined});
+        Object.defineProperty(globalThis, 'isSecureContext', {value: false});"""
+    anna = people("Anna", script=insecure).come_in(server)
+    anna.page.get_by_role("button", name="VR?").click()
+    address = server.replace("http://", "https://")
+    anna.page.get_by_role("alert").filter(has_text=address).wait_for(timeout=DEADLINE_MS)
