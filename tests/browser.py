@@ -87,8 +87,8 @@ class Person:
         if kind in ("error", "warning") and "GPU stall due to ReadPixels" not in text:
             self.troubles.append(f"{kind}: {text}")
 
-    def open(self, url: str, room: str = "") -> None:
-        self.page.goto(f"{url}?aa=0" + (f"#{room}" if room else ""))
+    def open(self, url: str, room: str = "", query: str = "?aa=0") -> None:
+        self.page.goto(f"{url}{query}" + (f"#{room}" if room else ""))
 
     def come_in(self, url: str, room: str = "", password: str = "") -> Person:
         self.open(url, room)
@@ -116,7 +116,8 @@ class Person:
 
     def until_heard(self, user: str, text: str) -> None:
         """Wait until the log's last line is this, by its text."""
-        self.until("(line) => document.querySelector('#log li:last-child')?.textContent.endsWith(line)", user + text)
+        line = f"{user} {text}"
+        self.until("(line) => document.querySelector('#log li:last-child')?.textContent.endsWith(line)", line)
 
     def pose_of(self, name: str) -> dict[str, Any]:
         pose: dict[str, Any] = self.page.evaluate("(name) => trioVrchat.poseOf(name)", name)
@@ -137,7 +138,7 @@ class Person:
 
     def picture(self, name: str) -> None:
         ARTIFACTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=os.fspath(ARTIFACTS / f"{name}.png"))
+        self.page.screenshot(path=os.fspath(ARTIFACTS / f"{name}.png"), animations="disabled")
 
 
 class People:

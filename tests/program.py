@@ -59,8 +59,8 @@ class Program:
             seen.append(line)
         return seen
 
-    def url(self) -> str:
-        found = re.search(r"ws://[^\s]+:(\d+)/", self.until("ws://", self.stdout)[-1])
+    def url(self, scheme: str = "ws") -> str:
+        found = re.search(rf"{scheme}://[^\s]+:(\d+)/", self.until(f"{scheme}://", self.stdout)[-1])
         assert found
         return found[0]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import re
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 
-from tests.browser import DEADLINE_MS, People, Person, browser, emulator, people
+from tests.browser import ARTIFACTS, DEADLINE_MS, People, Person, browser, emulator, people
 from tests.program import LOCAL, LOOPBACK, Program, started
 
 __all__ = ["browser", "emulator", "people"]
@@ -113,6 +114,7 @@ def test_in_vr(server: str, people: People, emulator: str) -> None:
     anna.until_sees("Tibi", pose)
 
     # The ring: hold the trigger, move up, let go.
+    tibi.page.evaluate("device.quaternion.set(0, 0, 0, 1)")
     tibi.page.evaluate("device.controllers.right.updateButtonValue('trigger', 1)")
     frames(tibi, 3)
     tibi.page.evaluate("device.controllers.right.position.set(0.2, 1.25, -0.6)")
@@ -174,14 +176,11 @@ def test_the_server_is_restarted_under_them(people: People) -> None:
 
 def test_one_of_them_by_https(people: People, tmp_path: Path, emulator: str) -> None:
     with started(*LOCAL, "--tls", "auto", variables={"XDG_DATA_HOME": str(tmp_path)}) as program:
-        lines = program.until("wss://", program.stdout)
-        found = re.search(r"https://[^\s]+:(\d+)/", "\n".join(lines))
-        assert found
-        tibi, anna = (
-            people("Tibi").come_in(f"http://{LOOPBACK}:{found[1]}/"),
-            people("Anna").come_in(f"http://localhost:{found[1]}/"),
-        )
-        bea = people("Bea", script=emulator, ignore_https_errors=True).come_in(f"https://{LOOPBACK}:{found[1]}/")
+        secure = program.url("wss").replace("wss://", "https://")
+        plain = secure.replace("https://", "http://")
+        tibi = people("Tibi").come_in(plain)
+        anna = people("Anna").come_in(plain.replace(LOOPBACK, "localhost"))
+        bea = people("Bea", script=emulator, ignore_https_errors=True).come_in(secure)
         assert bea.page.evaluate("isSecureContext && location.protocol") == "https:"
         for person in (tibi, anna, bea):
             person.until_with("Anna", "Bea", "Tibi")
@@ -337,3 +336,72 @@ def test_why_there_is_no_vr(server: str, people: People) -> None:
     anna.page.get_by_role("button", name="VR?").click()
     address = server.replace("http://", "https://")
     anna.page.get_by_role("alert").filter(has_text=address).wait_for(timeout=DEADLINE_MS)
+
+
+# Names, where they stand as seen by who looks (right, forward, eyes), how far they turn to their left, and whether their
+# hands are tracked.
+CAST = [
+    ("Mara", (-0.28, 2.3, 1.55), 0.35, True),
+    ("Jonas", (0.62, 2.9, 1.7), 0.1, True),
+    ("Zoe", (1.5, 2.35, 1.5), -0.5, True),
+    ("Oskar", (1.8, 5.6, 1.66), -0.2, False),
+    ("Aisha", (0.05, 5.0, 1.58), 0.1, False),
+]
+LINES = [
+    ("Mara", "Can you see my hands?"),
+    ("Jonas", "Yes, and where you look"),
+    ("Zoe", "Come over here, all of you!"),
+]
+
+
+def test_the_picture_of_the_readme(server: str, people: People) -> None:
+    """`docs/page.png` is a copy of `artifacts/page.png`, made here."""
+    tibi = people("Tibi", (1280, 720))
+    tibi.open(server, query="")
+    tibi.enter()
+    tibi.until("() => trioVrchat.connected && trioVrchat.room !== null")
+    x, _, z = tibi.pose_of("Tibi")["head"]["pos"]
+    # Everybody who comes in looks to the middle.
+    away = math.hypot(x, z)
+    ahead, right = (-x / away, -z / away), (z / away, -x / away)
+    heading = math.atan2(x, z)
+
+    def place(to_right: float, forward: float, up: float) -> dict[str, float]:
+        return {
+            "x": x + right[0] * to_right + ahead[0] * forward,
+            "y": up,
+            "z": z + right[1] * to_right + ahead[1] * forward,
+        }
+
+    with contextlib.ExitStack() as stack:
+        sockets = {name: stack.enter_context(connect(server.replace("http", "ws", 1))) for name, *_ in CAST}
+
+        def send(name: str, message: dict[str, Any]) -> None:
+            sockets[name].send(json.dumps(message))
+
+        for name, (to_right, forward, eyes), to_the_left, tracked in CAST:
+            send(name, {"system": "login", "options": {"user": name, "pass": "x"}})
+            turn = {"x": -0.05, "y": heading + math.pi + to_the_left, "z": 0}
+            data: dict[str, Any] = {"pos": place(to_right, forward, eyes), "rot": turn}
+            if tracked:
+                data["hands"] = {
+                    side: {
+                        "pos": place(to_right + off, forward - 0.34, eyes - drop),
+                        "rot": {"x": lift, "y": turn["y"], "z": 0},
+                    }
+                    for side, off, drop, lift in (("left", 0.24, 0.42, 0.5), ("right", -0.2, 0.26, 0.9))
+                }
+            send(name, {"room": "lobby", "type": "transform", "data": data})
+        tibi.until_with("Tibi", *sockets)
+        for name, line in LINES:
+            send(name, {"room": "lobby", "data": line})
+            tibi.until_heard(name, line)
+        send("Aisha", {"room": "lobby", "type": "emote", "data": "wave"})
+        tibi.until_heard("Aisha", "waves \N{WAVING HAND SIGN}")
+        # All that is written takes a few frames to be painted, and comes in softly.
+        frames(tibi, 4)
+        tibi.picture("page")
+        made = (ARTIFACTS / "page.png").read_bytes()
+        kept = (ARTIFACTS.parent / "docs" / "page.png").read_bytes()
+        # Width and height, which are all that is the same on every machine.
+        assert made[16:24] == kept[16:24]

@@ -186,6 +186,14 @@ export function wrapped(paint, text, width, most) {
   return lines;
 }
 
+/** Lines of about one length: a last one of one word looks lost. @param {CanvasRenderingContext2D} paint @param {string} text @param {number} width @param {number} most */
+function balanced(paint, text, width, most) {
+  const lines = wrapped(paint, text, width, most);
+  const together = lines.reduce((sum, line) => sum + paint.measureText(line).width, 0);
+  const even = wrapped(paint, text, Math.min(width, (together / lines.length) * 1.15), most);
+  return lines.length > 1 && lines.length === even.length && !even.at(-1)?.endsWith('…') ? even : lines;
+}
+
 /** @param {CanvasRenderingContext2D} paint @param {string} name @param {string} colour */
 function paintName(paint, name, colour) {
   font(paint, 30);
@@ -208,7 +216,7 @@ function paintName(paint, name, colour) {
 function paintBubble(paint, text) {
   const sign = /^\p{Extended_Pictographic}\uFE0F?$/u.test(text);
   font(paint, sign ? 72 : 28, 500);
-  const lines = wrapped(paint, text, BUBBLE.width - 56, 3);
+  const lines = balanced(paint, text, BUBBLE.width - 56, 3);
   const widest = Math.max(...lines.map((line) => paint.measureText(line).width), 30);
   const width = Math.min(BUBBLE.width, Math.ceil(widest) + 56);
   const height = sign ? 104 : 24 + lines.length * 28;

@@ -3,6 +3,7 @@
  *
  * - What somebody wrote is text: `textContent` only, never markup.
  * - The list is bounded as the room's log is. It follows the newest line, unless somebody has scrolled up to read.
+ * - People who come or go one after the other share a line.
  * - What is history, or already there when one comes in, is not read aloud; what is new is (a live region).
  */
 
@@ -12,6 +13,7 @@ import { LOG_LIMIT } from './room.js';
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
 const AT_THE_END_PX = 30;
+const NAMES_A_LINE = 8;
 
 /** @typedef {import('./room.js').Line} Line */
 
@@ -25,6 +27,8 @@ export function element(tag, text) {
 export class Chat {
   #log = /** @type {HTMLElement} */ (document.getElementById('log'));
   #text = /** @type {HTMLInputElement} */ (document.getElementById('text'));
+  /** The line of those who came, or who left, last. @type {{type: string, item: HTMLElement, names: number} | null} */
+  #crowd = null;
 
   /**
    * @param {(type: string, data: string) => boolean} say
@@ -72,10 +76,19 @@ export class Chat {
     const follows = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
     for (const line of lines) {
       const said = wordsOf(line.type, line.data);
-      if (said !== '') log.append(this.#line(line, said));
+      if (said !== '' && !this.#joinsCrowd(line)) log.append(this.#line(line, said));
     }
     while (log.childElementCount > LOG_LIMIT) log.firstElementChild?.remove();
     if (follows) log.scrollTop = log.scrollHeight;
+  }
+
+  /** Whether the last line has this one, too. @param {Line} line */
+  #joinsCrowd({ user, type }) {
+    const crowd = this.#crowd;
+    if (crowd?.type !== type || crowd.item !== this.#log.lastElementChild || crowd.names === NAMES_A_LINE) return false;
+    crowd.names++;
+    crowd.item.lastElementChild?.before(', ', name(user));
+    return true;
   }
 
   /** @param {Line} line @param {string} said */
@@ -85,10 +98,16 @@ export class Chat {
     const clock = element('time', TIME.format(when));
     clock.setAttribute('datetime', when.toISOString());
     clock.title = when.toLocaleString();
-    const name = element('b', user);
-    name.style.setProperty('--colour', lookOf(user).css);
-    item.append(clock, name, element('span', said));
+    item.append(clock, name(user), ' ', element('span', said));
     if (type !== 'msg') item.className = 'note';
+    this.#crowd = type === 'join' || type === 'leave' ? { type, item, names: 1 } : null;
     return item;
   }
+}
+
+/** @param {string} user */
+function name(user) {
+  const made = element('b', user);
+  made.style.setProperty('--colour', lookOf(user).css);
+  return made;
 }

@@ -33,7 +33,7 @@ export function lookOf(name) {
   return {
     css: `hsl(${hue} ${saturation}% ${lightness}%)`,
     body: linear(hue, saturation, lightness),
-    skin: linear(hue, saturation * 0.75, 84),
+    skin: linear(hue, saturation, 82),
     eyes: linear(hue, 90, 82),
   };
 }
@@ -51,7 +51,7 @@ function linear(hue, saturation, lightness) {
 const HEAD = { size: [0.108, 0.132, 0.122], at: [0, 0.012, 0.075] };
 const VISOR = { size: [0.092, 0.052, 0.05], at: [0, 0.008, -0.022] };
 const HAND = { size: [0.043, 0.034, 0.062], thumb: [0.017, 0.017, 0.034] };
-const NECK_M = 0.155, BODY_M = 0.78, HALF_WIDTH_M = 0.2, HALF_DEPTH_M = 0.138;
+const NECK_M = 0.155, BODY_M = 0.98, HALF_WIDTH_M = 0.21, HALF_DEPTH_M = 0.15;
 /** A body does not reach the floor, and is never thinner than a cushion. */
 const HEM_M = 0.1, LEAST_BODY_M = 0.16;
 /** A head turned further than this takes the body along at once, less takes a while. */

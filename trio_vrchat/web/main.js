@@ -24,7 +24,7 @@ import { spawnOf } from './spawn.js';
 import { Stage } from './stage.js';
 import { LOBBY, ROOM_LIMIT, Visit } from './visit.js';
 
-const TICK_S = 0.25, ROOMS_EVERY_S = 5;
+const TICK_S = 0.25, ROOMS_EVERY_S = 5, SETTLE_S = 1;
 
 const localNow = () => performance.now() / 1000;
 
@@ -34,6 +34,8 @@ let sender = new Sender();
 let visit = null;
 /** The name of the room that we were last shown in. @type {string | null} */
 let placed = null;
+/** Until then the place where we came in may still be changed, once. */
+let settledAt = 0;
 /** @type {string} what keeps us from VR; '' nothing */
 let noVr = 'Still looking for a headset …';
 
@@ -136,6 +138,7 @@ function arrived(room) {
     stage.world.clear();
     stage.world.follow(room.members.keys(), user);
     stage.spawn(spawnOf(user, stage.world.places()));
+    settledAt = localNow() + SETTLE_S;
   }
   placed = room.name;
   sender.again();
@@ -154,8 +157,11 @@ function heard(room, { members, lines, moved }) {
   }
   const now = serverNow();
   for (const entry of moved) if (entry.user !== us) stage.world.moved(entry, now);
-  // Where the others are has come just after who they are: nobody is to stand in anybody.
-  if (moved.length > 0 && stage.fresh) stage.spawn(spawnOf(us, stage.world.places()));
+  // Where the others stand comes just after who they are, and nobody is to stand in anybody.
+  if (moved.length > 0 && localNow() < settledAt && stage.fresh) {
+    settledAt = 0;
+    stage.spawn(spawnOf(us, stage.world.places()));
+  }
   if (lines.length === 0) return;
   chat.add(lines);
   for (const { user, type, data, old } of lines) {

@@ -51,7 +51,7 @@ function tapered() {
 function widthAt(up) {
   const height = Math.sin(up);
   const share = Math.max(0, Math.min(1, (height + 1) / 1.6));
-  return (0.56 + 0.44 * share * share * (3 - 2 * share)) * Math.max(0, Math.cos(up)) ** 0.56;
+  return (0.5 + 0.5 * share * share * (3 - 2 * share)) * Math.max(0, Math.cos(up)) ** 0.56;
 }
 
 /**

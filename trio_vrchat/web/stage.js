@@ -42,7 +42,7 @@ export class Stage {
   world = new World();
   /** Of the last frame that was drawn. */
   stats = { drawCalls: 0, eyes: /** @type {number[][]} */ ([]) };
-  /** Has nobody walked since we were put here? */
+  /** Has nobody walked or looked around since we were put here? */
   fresh = true;
   #play;
   #canvas = /** @type {HTMLCanvasElement} */ (document.getElementById('view'));
@@ -150,7 +150,7 @@ export class Stage {
       this.#rig.look(wish.up);
       this.#rig.stand();
       this.#rig.walk(wish.right, wish.forward);
-      if (wish.right || wish.forward) this.fresh = false;
+      this.fresh = false;
       this.#changed = true;
     }
     this.#play.moved(this.#rig.pose);
@@ -180,7 +180,7 @@ export class Stage {
     this.#rig.walk(wish.right * WALK_M_S * passed, wish.forward * WALK_M_S * passed);
     // Once more, from where the floor is now.
     this.#rig.wear(tracked);
-    if (wish.right || wish.forward) this.fresh = false;
+    if (wish.right || wish.forward || wish.turn) this.fresh = false;
     if (wish.toggle) this.#panel.visible = !this.#panel.visible;
     this.#choose(headset, frame);
     const { pose } = this.#rig;
