@@ -1,7 +1,7 @@
 """A real browser for the tests of the page: people in it, and what each of them sees.
 
-Waits are on what the page says of itself (`trioVrchat`, see `main.js`), never on time. A browser that draws without a graphics processor is
-slow: pages are small, and `?aa=0` leaves the smoothing of edges out.
+Waits are on what the page says of itself (`trioVrchat`, see `main.js`), never on time. A browser that draws without a
+graphics processor is slow: pages are small, and `?aa=0` leaves the smoothing of edges out.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def test_in_node(name: str, tmp_path: Path) -> None:
     node = shutil.which("node")
     if not node:
         pytest.skip("Node is not installed")
-    # A browser knows from the page that its scripts are modules; Node asks a package.json, of which the page has no use.
+    # A browser knows from the page that its scripts are modules; Node asks a package.json.
     (tmp_path / "package.json").write_text('{"type": "module"}')
     shutil.copytree(PAGE, tmp_path / "trio_vrchat" / "web")
     shutil.copytree(TESTS, tmp_path / "tests" / "web")

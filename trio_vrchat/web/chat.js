@@ -87,7 +87,7 @@ export class Chat {
     const crowd = this.#crowd;
     if (crowd?.type !== type || crowd.item !== this.#log.lastElementChild || crowd.names === NAMES_A_LINE) return false;
     crowd.names++;
-    crowd.item.lastElementChild?.before(', ', name(user));
+    crowd.item.querySelector('.who')?.append(', ', name(user));
     return true;
   }
 
@@ -98,7 +98,12 @@ export class Chat {
     const clock = element('time', TIME.format(when));
     clock.setAttribute('datetime', when.toISOString());
     clock.title = when.toLocaleString();
-    item.append(clock, name(user), ' ', element('span', said));
+    const who = element('span'), what = element('span', said);
+    who.className = 'who';
+    who.append(name(user));
+    what.className = 'what';
+    what.dir = 'auto';
+    item.append(clock, who, ' ', what);
     if (type !== 'msg') item.className = 'note';
     this.#crowd = type === 'join' || type === 'leave' ? { type, item, names: 1 } : null;
     return item;
@@ -108,6 +113,8 @@ export class Chat {
 /** @param {string} user */
 function name(user) {
   const made = element('b', user);
+  // A name from right to left turns nothing around but itself.
+  made.dir = 'auto';
   made.style.setProperty('--colour', lookOf(user).css);
   return made;
 }
