@@ -17,7 +17,7 @@ if sys.platform != "win32":
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit, and all of 127.0.0.0/8")
 
-_PER_ADDRESS = 32
+_PER_ADDRESS = 64
 
 
 async def test_without_a_free_descriptor_who_is_in_stays_and_who_waits_gets_in_later() -> None:

@@ -84,6 +84,7 @@ def test_it_is_what_browsers_ask_of_one(tmp_path: Path) -> None:
 @posix
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
+    folder.mkdir(mode=0o755, parents=True)
     own_tls(folder, LAB, NOW)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "certificate.pem").stat().st_mode) == 0o600

@@ -61,6 +61,7 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
     """Asserts that a command line is refused in one line which has these parts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", environment())
+    monkeypatch.setattr(command_line, "configure", lambda level, as_json: None)
     monkeypatch.setattr(command_line, "run", lambda config, started: pytest.fail(f"would have run {config}"))
 
     def check(arguments: Sequence[str], *parts: str) -> None:

@@ -97,6 +97,7 @@ async def test_who_says_close_is_hung_up_on(autojump_clock: MockClock) -> None:
     async with testing.open_server() as server:
         client, told = await asked(server, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + GET)
         assert statuses(told) == [200]
+        assert client._down.ended, "who waits for the end, as old clients do, waits for nothing more"
         assert not client.ended, "it may still be sending"
         await trio.sleep(3)
         await settle()
@@ -218,6 +219,26 @@ async def test_a_stop_waits_for_answers_and_for_nothing_else(autojump_clock: Moc
         assert trio.current_time() == start
 
 
+# Limits by address
+
+
+async def test_a_classroom_behind_one_router_opens_the_page(autojump_clock: MockClock) -> None:
+    """Each browser opens six connections for the files, reloads while they are there, and then one that stays."""
+    address = "192.0.2.7"
+    async with testing.open_server() as server:
+        for number in range(30):
+            loads = [await server.dial(address=address) for _ in range(6)]
+            for client in loads * 2:
+                client.send_bytes(GET)
+                await settle()
+                assert statuses(client.take_bytes()) == [200]
+            await server.login(f"user {number}", address=address)
+            await trio.sleep(1.5)
+            for client in loads:
+                client.end()
+        assert (server.statistics.refused, server.statistics.logins) == (0, 30)
+
+
 # Whatever comes
 
 
@@ -264,7 +285,7 @@ async def test_any_bytes_get_answers_or_a_close(
 
 
 async def test_the_log_does_not_quote_requests(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "trio_vrchat")
     async with testing.open_server() as server:
         await asked(server, b"GET /SECRET?SECRET HTTP/1.1\r\nHost: SECRET\r\nCookie: SECRET\r\n\r\n")
         await asked(server, b"GET /SECRET HTTP/1.1\r\nHost: SE CRET\r\n\r\n")
@@ -273,10 +294,25 @@ async def test_the_log_does_not_quote_requests(autojump_clock: MockClock, caplog
     assert "SECRET" not in caplog.text
 
 
+async def test_who_goes_without_a_request_is_a_line_in_the_log(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "trio_vrchat.connection")
+    async with testing.open_server() as server:
+        silent, _ = await asked(server, b"")
+        half, _ = await asked(server, GET[:9])
+        page, _ = await asked(server, GET)
+        for client in (silent, half, page):
+            client.end()
+        await settle()
+    gone = [record.getMessage() for record in caplog.records if "gone without" in record.getMessage()]
+    assert sorted(gone) == [f"headset {number}: gone without a WebSocket handshake" for number in (1, 2)]
+
+
 async def test_an_answer_that_fails_ends_alone(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "trio_vrchat")
     async with testing.open_server() as server:
         with monkeypatch.context() as patch:
             patch.setattr("trio_vrchat._front.respond", lambda *_, **__: 1 // 0)

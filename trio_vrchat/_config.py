@@ -201,12 +201,13 @@ class Config:
     connections_limit: int = attrs.field(default=10_000, validator=_number(0, 10_000_000))
     """Connections in total; fewer where the process may not open so many files. 0: no limit."""
 
-    # Two classrooms behind one router. Ergo allows 16.
-    connections_per_address: int = attrs.field(default=32, validator=_number(0, 10_000_000))
+    # A classroom behind one router, and a few of it who load the page, for which a browser opens six for some seconds.
+    # Ergo, which has no page, allows 16.
+    connections_per_address: int = attrs.field(default=64, validator=_number(0, 10_000_000))
     """Connections from one address (IPv6: one /64). 0: no limit."""
 
-    # Everybody behind one router comes back twice within a minute of a restart. Ergo allows 32 in ten minutes.
-    new_connections_per_minute: int = attrs.field(default=64, validator=_number(0, 10_000_000))
+    # A classroom that opens the page, seven each, within a minute. Ergo, which has no page, allows 32 in ten.
+    new_connections_per_minute: int = attrs.field(default=256, validator=_number(0, 10_000_000))
     """New connections a minute from one address (IPv6: one /64). 0: no limit."""
 
     # As in Ergo: a proxy, an `adb reverse` and the bench all come from loopback.

@@ -256,7 +256,8 @@ class GuardedStream(trio.abc.Stream):
             self._paused_until = 0.0
         while self._backlog:
             await self._reader_waits.park()
-        if self._kept:
+        # (What came with a connection, its request, was read right before.)
+        if self._kept and self._head is None:
             await trio.lowlevel.checkpoint()
 
     async def _receive(self, max_bytes: int) -> bytes:

@@ -129,7 +129,10 @@ _JSON_WORDS = tuple(
     rb'"room": "type": "data": "system": "options": "user": "pass": "pos": "x": {} [] "" , null 1e999 \ud83d'.split()
 )
 _HEADER_WORDS = tuple(
-    b"Host: Upgrade Connection: Sec-WebSocket- websocket Content-Length: chunked \r\n \xff xn--a".split(b" ")
+    (
+        b"GET HEAD /healthz HTTP/1.0 Connection: close Host: Upgrade Sec-WebSocket- websocket Content-Length: chunked "
+        b"\r\n \xff xn--a"
+    ).split(b" ")
 )
 # Of frames: the opcode, and a length of each form.
 _HEADS = (
@@ -140,6 +143,7 @@ _HEADS = (
     b"\x88\x82",
     b"\x89\x80",
 )
+_PAGE = b'GET /?a HTTP/1.1\r\nHost: memory\r\nAccept-Encoding: gzip;q=0.5, *\r\nIf-None-Match: W/"x"\r\n\r\n'
 _SPLIT_AND_AFTER = (b"\x3f", b"\x47", b"\xbf")
 TARGETS = {
     "codec": Target(codec, _MESSAGES, _JSON_WORDS),
@@ -150,7 +154,8 @@ TARGETS = {
             first + upgrade_request(headers=headers) + b"".join(_FRAMES)
             for first in _SPLIT_AND_AFTER
             for headers in ("", "Origin: http://memory\r\nSec-WebSocket-Protocol: a, b\r\n", "Content-Length: 5\r\n")
-        ),
+        )
+        + tuple(first + _PAGE + _PAGE.replace(b"GET", b"HEAD") + upgrade_request() for first in _SPLIT_AND_AFTER),
         _HEADER_WORDS,
     ),
 }
