@@ -183,6 +183,20 @@ test('a lost connection is resumed from what was seen', () => {
   assert.deepEqual(stand.states(), ['in', 'lost', 'in']);
 });
 
+test('a server that kept our place is not asked for it again', () => {
+  const stand = new Stand('den');
+  stand.letIn();
+  stand.room('lobby', join('Tibi', 2));
+  stand.room('den', join('Tibi', 3));
+  stand.socket.onclose({ code: 1006 });
+  stand.pass(0.25);
+  stand.socket.onopen();
+  stand.answer(202, { session: 'next', user: 'Tibi', complete: { den: true } });
+  stand.room('den', join('Anna', 4), join('Tibi', 3));
+  assert.deepEqual(stand.requests.map(({ system, type }) => system ?? type), ['resume']);
+  assert.deepEqual([...stand.visit.room.members.keys()], ['Anna', 'Tibi']);
+});
+
 test('a server that was restarted is logged in to again, and the room joined', () => {
   const stand = new Stand('den');
   stand.letIn();

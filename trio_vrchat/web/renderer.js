@@ -24,9 +24,15 @@ const QUAD = 4;
 export class Instances {
   data = new Float32Array(1024);
   length = 0;
+  #kept = 0;
+
+  /** What is in it now is there in every frame. */
+  keep() {
+    this.#kept = this.length;
+  }
 
   clear() {
-    this.length = 0;
+    this.length = this.#kept;
   }
 
   /** @param {...number} numbers all of one instance */
@@ -48,8 +54,15 @@ export class Scene {
   shadows = new Instances();
   labels = new Instances();
 
+  #all = [this.ball, this.block, this.body, this.shadows, this.labels];
+
+  /** What is in it now, the scenery, is there in every frame. */
+  keep() {
+    for (const instances of this.#all) instances.keep();
+  }
+
   clear() {
-    for (const instances of [this.ball, this.block, this.body, this.shadows, this.labels]) instances.clear();
+    for (const instances of this.#all) instances.clear();
   }
 }
 

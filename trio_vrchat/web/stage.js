@@ -17,6 +17,7 @@ import { PHRASES } from './phrases.js';
 import { Renderer, Scene } from './renderer.js';
 import { Rig } from './rig.js';
 import { Ring } from './ring.js';
+import { drawScenery } from './scenery.js';
 import { World, facing } from './world.js';
 
 const FIELD_OF_VIEW_RAD = 1.15;
@@ -80,6 +81,8 @@ export class Stage {
     this.#canvas.addEventListener('webglcontextrestored', () => {
       [this.#renderer, this.#atlas] = this.#build();
     });
+    drawScenery(this.#scene);
+    this.#scene.keep();
     new ResizeObserver(() => (this.#changed = true)).observe(this.#canvas);
   }
 

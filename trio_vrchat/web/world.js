@@ -13,7 +13,6 @@ import { distance, fromEuler } from './maths.js';
 import { GESTURE_S } from './phrases.js';
 import { Playback } from './playback.js';
 import { newPose } from './pose.js';
-import { drawScenery } from './scenery.js';
 import { EYES_M, spawnOf } from './spawn.js';
 
 /** @typedef {import('./pose.js').Pose} Pose */
@@ -129,7 +128,6 @@ export class World {
    * @param {boolean} still
    */
   draw(scene, atlas, eyes, screen, now, passed, still) {
-    drawScenery(scene);
     const nearest = [...this.#avatars.values()].sort((a, b) => a.distance - b.distance).slice(0, DRAWN_LIMIT);
     const drawn = nearest.filter(({ distance }) => distance >= PERSONAL_M);
     for (const avatar of drawn) avatar.figure.draw(scene, avatar.pose, now, passed, still);
