@@ -37,10 +37,10 @@ export class Ring {
     this.choice = Math.round(share * PHRASES.length + PHRASES.length) % PHRASES.length;
   }
 
-  /** Where a choice is. @param {number} i @returns {number[]} */
-  static place(i, { pos, quat } = { pos: [0, 0, 0], quat: [0, 0, 0, 1] }) {
+  /** Where a choice is. @param {number} i @param {{pos: number[], quat: number[]}} ring @returns {number[]} */
+  static place(i, { pos, quat }) {
     const angle = (i / PHRASES.length) * 2 * Math.PI;
-    const at = rotate([0, 0, 0], quat, [RADIUS_M * Math.sin(angle), RADIUS_M * Math.cos(angle), i === -1 ? 0 : 0.001 * i]);
+    const at = rotate([0, 0, 0], quat, [RADIUS_M * Math.sin(angle), RADIUS_M * Math.cos(angle), 0]);
     return at.map((part, axis) => part + pos[axis]);
   }
 }
