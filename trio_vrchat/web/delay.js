@@ -15,11 +15,12 @@
  * playback is as far behind the capture times as it has to be, wherever these are.
  */
 
-/** Samples that are remembered: 8 s of a walker at the usual 20 batches a second. */
-const WINDOW = 160;
+/** Samples that are remembered: 16 s of a walker at the usual 20 batches a second. With half of that, what a poor network does every
+ * few seconds is forgotten before it does it again. */
+const WINDOW = 320;
 /** Samples between two sums: a quarter of a second. */
 const STRIDE = 5;
-const COVERED = 0.95;
+const COVERED = 0.98;
 /** More than this behind, a room feels broken however smooth it is. */
 export const DELAY_LIMIT_S = 0.5;
 /** Before there is anything to measure: batches 20 times a second, on a network that wavers by as much. */

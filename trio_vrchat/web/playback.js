@@ -49,6 +49,8 @@ const CAPTURED_BEFORE_S = 1, CAPTURED_AFTER_S = 0.1;
 const STEP_S = 0.001;
 /** Without a frame for so long (the page was hidden) there is nothing to go on from. */
 const FRAME_LIMIT_S = 0.5;
+/** A year: further from now no server has received anything, and of larger times the differences are no numbers. */
+const RECEIVED_LIMIT_S = 366 * 24 * 3600;
 /** The server's clock was set, or ours is wrong, if they disagree by more. */
 const DISAGREE_S = 1;
 
@@ -85,7 +87,7 @@ export class Playback {
    * @param {number} arrival now
    */
   add(data, time, arrival) {
-    const received = typeof time === 'number' && Number.isFinite(time) ? time : arrival;
+    const received = typeof time === 'number' && Math.abs(time - arrival) < RECEIVED_LIMIT_S ? time : arrival;
     if (!Number.isFinite(received) || received === this.#received) return;
     let newest = this.#samples.at(-1);
     if (newest && newest.at - received > DISAGREE_S) {
