@@ -206,8 +206,9 @@ class Config:
     connections_per_address: int = attrs.field(default=64, validator=_number(0, 10_000_000))
     """Connections from one address (IPv6: one /64). 0: no limit."""
 
-    # A classroom that opens the page, seven each, within a minute. Ergo, which has no page, allows 32 in ten.
-    new_connections_per_minute: int = attrs.field(default=256, validator=_number(0, 10_000_000))
+    # Eighteen people behind one router who open the page, with seven connections each, in the same minute; with 256,
+    # what an attacker from one address could do at once took the server's memory over 100 MB. Ergo allows 32 in ten.
+    new_connections_per_minute: int = attrs.field(default=128, validator=_number(0, 10_000_000))
     """New connections a minute from one address (IPv6: one /64). 0: no limit."""
 
     # As in Ergo: a proxy, an `adb reverse` and the bench all come from loopback.
