@@ -62,10 +62,11 @@ def test_the_errors_that_it_names_can_be_caught() -> None:
 
 
 def test_the_two_commands_begin_with_an_environment_of_their_own() -> None:
-    commands = [line for line in README.read_text().splitlines() if line.startswith("python3 -m venv")]
-    assert len(commands) == 2
-    assert commands[0].endswith("python -m trio_vrchat")
-    assert commands[1].endswith("python -m pytest")
+    lines = README.read_text().splitlines()
+    begins = [number for number, line in enumerate(lines) if line.startswith("python3 -m venv")]
+    assert len(begins) == 2
+    assert lines[begins[0] + 1] == ".venv/bin/python -m trio_vrchat"
+    assert lines[begins[1]].endswith("python -m pytest")
 
 
 @pytest.mark.parametrize("name", ["client", "websockets"])
