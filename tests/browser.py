@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Screenshots of each test, to be looked at.
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
-HEADSET = Path(__file__).parent / "headset"
+_NPM = Path(__file__).parent / "npm"
 DEADLINE_MS = 60_000
 SMALL = (480, 360)
 # Draws by the processor, as a machine for tests has no other.
@@ -50,25 +50,37 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A script that gives a browser a headset, as `device`, before the page has looked for one."""
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the packages of `tests/npm` are installed."""
     npm = shutil.which("npm")
     if not npm:
         pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("headset")
+    folder = tmp_path_factory.mktemp("npm")
     for name in ("package.json", "package-lock.json"):
-        shutil.copy(HEADSET / name, folder)
+        shutil.copy(_NPM / name, folder)
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     installed = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=120)
     if installed.returncode:
-        pytest.skip(f"npm cannot install iwer: {installed.stderr[-300:]}")
-    script = (folder / "node_modules" / "iwer" / "build" / "iwer.min.js").read_text()
+        pytest.skip(f"npm cannot install what the tests of the page need: {installed.stderr[-300:]}")
+    return folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def emulator(node_modules: Path) -> str:
+    """A script that gives a browser a headset, as `device`, before the page has looked for one."""
+    script = (node_modules / "iwer" / "build" / "iwer.min.js").read_text()
     # 64 mm between the eyes.
     return f"""{script}
         globalThis.device = new IWER.XRDevice(IWER.metaQuest3);
         device.ipd = 0.064;
         device.stereoEnabled = true;
         device.installRuntime({{forceInstall: true}});"""
+
+
+@pytest.fixture(scope="session")
+def rules(node_modules: Path) -> str:
+    """A script that gives a page `axe`, which finds what keeps people with disabilities out."""
+    return (node_modules / "axe-core" / "axe.min.js").read_text()
 
 
 class Person:

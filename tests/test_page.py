@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.browser import ARTIFACTS, DEADLINE_MS, People, Person, browser, emulator, people
+from tests.browser import ARTIFACTS, DEADLINE_MS, People, Person, browser, emulator, node_modules, people, rules
 from tests.program import LOCAL, LOOPBACK, Program, started
 
-__all__ = ["browser", "emulator", "people"]
+__all__ = ["browser", "emulator", "node_modules", "people", "rules"]
 
 PHONE = (390, 844)
 # Is somebody drawn at least so far from there?
@@ -333,6 +333,28 @@ def test_it_fits_and_is_labelled(server: str, people: People, size: tuple[int, i
         })
         .map((one) => one.id)"""
     assert page.evaluate(outside) == []
+
+
+@pytest.mark.parametrize("size", [PHONE, (1280, 720)])
+def test_nobody_is_kept_out(server: str, people: People, rules: str, size: tuple[int, int]) -> None:
+    """By axe: contrast, labels, landmarks, focus. Contrast is judged where a background is plain, not on the view."""
+    # (What fades in is judged when it is there.)
+    tibi = people("Tibi", size, reduced_motion="reduce")
+    found = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+        .flatMap(({id, nodes}) => nodes.map((node) => [id, node.html, node.failureSummary]))"""
+    tibi.open(server)
+    tibi.page.evaluate(rules)
+    assert tibi.page.evaluate(found) == []
+    tibi.enter()
+    tibi.until("() => trioVrchat.connected && trioVrchat.room !== null")
+    tibi.say("hello")
+    tibi.until_heard("Tibi", "hello")
+    tibi.page.get_by_role("button", name="lobby").click()
+    tibi.page.get_by_role("link", name="lobby").wait_for()
+    assert tibi.page.evaluate(found) == []
+    tibi.page.get_by_role("button", name="VR?").click()
+    tibi.page.locator("#trouble:not(:empty)").wait_for()
+    assert tibi.page.evaluate(found) == []
 
 
 def test_why_there_is_no_vr(server: str, people: People) -> None:

@@ -24,5 +24,4 @@ def test_in_node(name: str, tmp_path: Path) -> None:
     shutil.copytree(TESTS, tmp_path / "tests" / "web")
     command = [node, "--test", os.fspath(tmp_path / "tests" / "web" / name)]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
-    print(ran.stdout)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -25,7 +25,9 @@ export function element(tag, text) {
 }
 
 export class Chat {
+  /** What scrolls, and the list in it. */
   #log = /** @type {HTMLElement} */ (document.getElementById('log'));
+  #lines = /** @type {HTMLElement} */ (document.getElementById('lines'));
   #text = /** @type {HTMLInputElement} */ (document.getElementById('text'));
   /** The line of those who came, or who left, last. @type {{type: string, item: HTMLElement, names: number} | null} */
   #crowd = null;
@@ -64,7 +66,7 @@ export class Chat {
   /** Another room, or back in it: its log, all of it. @param {Line[]} lines */
   show(lines) {
     this.#log.setAttribute('aria-live', 'off');
-    this.#log.replaceChildren();
+    this.#lines.replaceChildren();
     this.add(lines);
     this.#log.scrollTop = this.#log.scrollHeight;
     this.#log.setAttribute('aria-live', 'polite');
@@ -72,20 +74,20 @@ export class Chat {
 
   /** @param {Line[]} lines */
   add(lines) {
-    const log = this.#log;
+    const [log, list] = [this.#log, this.#lines];
     const follows = log.scrollHeight - log.scrollTop - log.clientHeight < AT_THE_END_PX;
     for (const line of lines) {
       const said = wordsOf(line.type, line.data);
-      if (said !== '' && !this.#joinsCrowd(line)) log.append(this.#line(line, said));
+      if (said !== '' && !this.#joinsCrowd(line)) list.append(this.#line(line, said));
     }
-    while (log.childElementCount > LOG_LIMIT) log.firstElementChild?.remove();
+    while (list.childElementCount > LOG_LIMIT) list.firstElementChild?.remove();
     if (follows) log.scrollTop = log.scrollHeight;
   }
 
   /** Whether the last line has this one, too. @param {Line} line */
   #joinsCrowd({ user, type }) {
     const crowd = this.#crowd;
-    if (crowd?.type !== type || crowd.item !== this.#log.lastElementChild || crowd.names === NAMES_A_LINE) return false;
+    if (crowd?.type !== type || crowd.item !== this.#lines.lastElementChild || crowd.names === NAMES_A_LINE) return false;
     crowd.names++;
     crowd.item.querySelector('.who')?.append(', ', name(user));
     return true;

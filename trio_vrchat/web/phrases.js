@@ -16,7 +16,7 @@ export const PHRASES = [
   { type: 'emote', data: 'clap', sign: '👏', label: 'Clap', did: 'claps' },
   { type: 'msg', data: 'No', sign: 'No', label: 'Say “No”', did: '' },
   { type: 'emote', data: 'heart', sign: '❤️', label: 'Send a heart', did: 'sends a heart' },
-  { type: 'msg', data: 'Come over here', sign: 'Come here', label: 'Say “Come over here”', did: '' },
+  { type: 'msg', data: 'Come here', sign: 'Come here', label: 'Say “Come here”', did: '' },
 ];
 
 /** How long a gesture is seen, in seconds. */
