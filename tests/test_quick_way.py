@@ -27,6 +27,7 @@ from trio_vrchat._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, F
 from trio_vrchat._messages import TRANSFORM
 from trio_vrchat._pump import Pump
 from trio_vrchat._stream import GuardedStream
+from trio_vrchat._timer import Timer
 from trio_vrchat.bench._wire import FrameReader
 from trio_vrchat.testing import client_frame, settle, upgrade_request
 
@@ -464,6 +465,45 @@ async def test_the_pump_turns_to_others_between_two_turns() -> None:
         for ours, _ in pairs:
             pump.remove(ours.fileno())
             pump.remove(ours.fileno())  # (twice is once)
+        pump.close()
+        for sock in itertools.chain.from_iterable(pairs):
+            sock.close()
+
+
+@linux
+@pytest.mark.parametrize("talks", [False, True])
+async def test_sockets_wait_longer_for_one_another_where_people_only_move(
+    monkeypatch: pytest.MonkeyPatch, talks: bool
+) -> None:
+    slept: set[Timer] = set()
+    rest = Timer.sleep
+
+    async def noting(timer: Timer) -> None:
+        slept.add(timer)
+        await rest(timer)
+
+    monkeypatch.setattr(Timer, "sleep", noting)
+    pump = Pump()
+    pairs = [trio.socket.socketpair() for _ in range(2)]
+
+    def read(now: float) -> None:
+        # Nothing is taken, so both are ready in each turn.
+        if talks:
+            pump.talked(now)
+        if slept:
+            running.cancel()
+
+    try:
+        for ours, theirs in pairs:
+            pump.add(ours.fileno(), read)
+            await theirs.send(b"x")
+        with trio.CancelScope() as running:
+            await pump.run()
+        (timer,) = slept
+        assert timer.seconds == (0.001 if talks else 0.004)
+    finally:
+        for ours, _ in pairs:
+            pump.remove(ours.fileno())
         pump.close()
         for sock in itertools.chain.from_iterable(pairs):
             sock.close()

@@ -146,6 +146,7 @@ class Connection:
             drained=self._drained,
             refused=self._stream.refused,
             dropped=self._stream.dropped,
+            talked=connections.pump.talked if connections.pump is not None else _do_nothing,
         )
         self._handshake_by = handshake_by
         self._websocket: trio_websocket.WebSocketConnection | None = None
@@ -373,5 +374,5 @@ class Connection:
         return 0, ""
 
 
-def _do_nothing() -> None:
+def _do_nothing(*_: object) -> None:
     pass

@@ -89,7 +89,8 @@ class Requests:
     """What one client asks for, from its connection to its end.
 
     `time_to_log_in` has the deadline for that, none once it is done; `drained` waits until little is left in the link's
-    outbox; `refused` is called for each message over a rate, `dropped` for each transform, with its size.
+    outbox; `refused` is called for each message over a rate, `dropped` for each transform, with its size; `talked` for
+    what is no transform and keeps to them, with when it came.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Requests:
         drained: Callable[[], Awaitable[None]],
         refused: Callable[[], object],
         dropped: Callable[[int], object],
+        talked: Callable[[float], object],
     ) -> None:
         self.session: Session | None = None
         self._peer = peer
@@ -115,6 +117,7 @@ class Requests:
         self._drained = drained
         self._refused = refused
         self._dropped = dropped
+        self._talked = talked
         self._rates = ClientRates(house.config, trio.current_time())
 
     @property
@@ -332,6 +335,7 @@ class Requests:
             self._transform(message, size, over_s, now)
             return None
         self._rates.count_event(over_s, now)
+        self._talked(now)
         membership = self._membership(message)
         if _room_log.isEnabledFor(logging.DEBUG):
             _room_log.debug(

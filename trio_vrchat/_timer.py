@@ -1,4 +1,4 @@
-"""A timer of the kernel's, for a task that sleeps a thousand times a second.
+"""A timer of the kernel's, for a task that sleeps hundreds of times a second.
 
 trio ends a sleep by cancelling it: a deadline, an exception and its way up, some 120 µs of a process that was asleep.
 Waiting for a descriptor that becomes readable costs half of that. Python has timerfd since 3.13; before, the C library
@@ -31,6 +31,7 @@ class Timer:
 
     def __init__(self, seconds: float) -> None:
         assert sys.platform == "linux"
+        self.seconds = seconds
         self._interval = ctypes.byref(_Interval(0, 0, 0, round(seconds * 1e9)))
         library = ctypes.CDLL(None, use_errno=True)
         self._set = library.timerfd_settime
