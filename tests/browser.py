@@ -189,7 +189,8 @@ def people(browser: Browser) -> Iterator[People]:
         yield made
     finally:
         made.close()
-    assert [trouble for person in made.everybody for trouble in person.troubles] == []
+    troubles = [f"{person.name}: {trouble}" for person in made.everybody for trouble in person.troubles]
+    assert not troubles, f"consoles said: {troubles}"
 
 
 def _compact(value: Any) -> str:
