@@ -78,6 +78,9 @@ def test_every_setting_is_tested_here() -> None:
         "allow_origins",
         "exempt_networks",
         "metrics_networks",
+        "record",
+        "note",
+        "pseudonyms",
         "tls",
     }
     assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
@@ -177,7 +180,7 @@ def test_a_policy_is_one_that_there_is() -> None:
         assert "open or accounts" in refusal("auth", value)
 
 
-@pytest.mark.parametrize("setting", ["store", "tls_cert", "tls_key"])
+@pytest.mark.parametrize("setting", ["store", "tls_cert", "tls_key", "record", "pseudonyms"])
 def test_a_path_is_text(setting: str) -> None:
     for value in ("", 1, b"file", True):
         refusal(setting, value)
@@ -203,6 +206,15 @@ def test_tls_is_auto_or_left_out_and_takes_no_files() -> None:
         assert "auto" in refusal("tls", value)
     with pytest.raises(ConfigError, match="tls is auto, so tls_cert and tls_key must be left out"):
         Config(tls="auto", tls_cert="a", tls_key="b")
+
+
+def test_notes_are_keys_and_values() -> None:
+    assert Config().notes == {}
+    assert Config(note=("a=b", "c=d=e", "f=")).notes == {"a": "b", "c": "d=e", "f": ""}
+    assert accepted("note", "a=b,c=d") == ("a=b", "c=d")
+    for wrong in ("a", "=b", ""):
+        with pytest.raises(ConfigError, match="note must be KEY=VALUE"):
+            Config(note=(wrong or 5,))
 
 
 def test_networks_are_networks() -> None:

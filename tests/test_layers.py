@@ -29,6 +29,7 @@ PLAIN = (
     "_outbox",
     "_history",
     "_members",
+    "_observer",
     "_presence",
     "_file_lock",
     "_database",
@@ -58,8 +59,8 @@ ON_TRIO = (
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
-BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate")
-BESIDE_ON_TRIO = ("_front",)
+BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file")
+BESIDE_ON_TRIO = ("_front", "_recorder")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
 OUTSIDE = {
@@ -73,6 +74,7 @@ OUTSIDE = {
     "_client_rooms",
     "_conversation",
     "_event_queue",
+    "_export_command",
     "_events",
     "_link",
     "_logging",
@@ -81,6 +83,7 @@ OUTSIDE = {
     "_reconnecting",
     "_users_command",
     "bench",
+    "recording",
     "testing",
 }
 KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_link"}

@@ -29,7 +29,7 @@ from . import _config
 from ._announcement import announce
 from ._blocking import run
 from ._config import Config, option_of
-from ._errors import AccountError, ConfigError, ListenError, StoreError
+from ._errors import AccountError, ConfigError, ListenError, RecordingError, StoreError
 from ._logging import check_level, configure, one_line
 from ._users_command import app as users
 from ._version import __version__
@@ -43,7 +43,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells count it
 _SERVER = Group.create_ordered("Server")
 _LOG = Group.create_ordered("Log")
 _GROUPS = {"Server": _SERVER} | {
-    name: Group.create_ordered(name) for name in ("Access and storage", "Limits", "Timeouts")
+    name: Group.create_ordered(name) for name in ("Access and storage", "Recording", "Limits", "Timeouts")
 }
 _COMMANDS = Group.create_ordered("Commands")
 _OTHER = Group.create_ordered("Other")
@@ -51,6 +51,7 @@ _OTHER = Group.create_ordered("Other")
 _HELP = "A chat and presence server for VR headsets. Without a command it runs the server."
 _USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
        {_PROGRAM} bench [OPTIONS]
+       {_PROGRAM} export FILE --to FORMAT [OPTIONS]
        {_PROGRAM} users COMMAND [OPTIONS]"""
 _EPILOGUE = (
     "Each option of the server can also be an environment variable (TRIO_VRCHAT_LOG_LEVEL=1) or a line in the file of "
@@ -86,6 +87,9 @@ _METAVARS = {
     "allow_origin": "ORIGIN",
     "exempt_networks": "NETWORK",
     "metrics": "NETWORK",
+    "record": "FOLDER",
+    "note": "KEY=VALUE",
+    "pseudonyms": "FILE",
 }
 _ACCESS_OPTIONS = (
     "auth",
@@ -98,6 +102,8 @@ _ACCESS_OPTIONS = (
     "tls_cert",
     "tls_key",
 )
+
+_RECORDING_OPTIONS = ("record", "note", "pseudonyms")
 
 
 def _server_options() -> list[inspect.Parameter]:
@@ -147,6 +153,8 @@ def group_of(option: str) -> str:
         return "Timeouts"
     if option in _ACCESS_OPTIONS:
         return "Access and storage"
+    if option in _RECORDING_OPTIONS:
+        return "Recording"
     return "Limits" if any(part in option for part in ("_limit", "_per_", "_at_once", "exempt")) else "Server"
 
 
@@ -282,6 +290,13 @@ def _app() -> App:
         help_format="markdown",
     )
     app.command(users)
+    app.command(
+        "trio_vrchat._export_command:export",
+        name="export",
+        help="Write a recording as CSV, Parquet or JSON lines.",
+        help_epilogue="",
+        help_format="markdown",
+    )
     return app
 
 
@@ -311,7 +326,7 @@ def _main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
         message = f"{_problem(error)} (see {command_line})"
-    except (AccountError, ConfigError, ListenError, StoreError) as error:
+    except (AccountError, ConfigError, ListenError, RecordingError, StoreError) as error:
         message = str(error)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -30,6 +30,7 @@ import msgspec
 from ._errors import BadRequest, InvalidStructure
 from ._messages import (
     TRANSFORM,
+    ClockOptions,
     LoginOptions,
     PlainMessage,
     PlainTransformData,
@@ -148,6 +149,12 @@ def read_login(options: dict[str, Any]) -> LoginOptions:
 def read_resume(options: dict[str, Any]) -> ResumeOptions:
     """Raises BadRequest (400)."""
     return _converted(options, ResumeOptions, "options: ")
+
+
+def read_clock(options: dict[str, Any]) -> ClockOptions:
+    """Raises BadRequest (400)."""
+    clock: ClockOptions = _converted(options, ClockOptions, "options: ")
+    return clock
 
 
 def _converted(value: object, kind: type[_T], where: str) -> _T:

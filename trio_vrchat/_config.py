@@ -73,6 +73,13 @@ def _origins(_instance: object, field: attrs.Attribute[Any], value: Any) -> None
             )
 
 
+def _notes(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    for note in value if isinstance(value, tuple) else (value,):
+        key, equals, _ = note.partition("=") if isinstance(note, str) else ("", "", "")
+        if not key or not equals:
+            raise ConfigError(f"{field.name} must be KEY=VALUE, not {note!r}")
+
+
 def _flag(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigError(f"{field.name} must be true or false, not {value!r}")
@@ -160,6 +167,17 @@ class Config:
     )
     """An origin (https://example.org) whose pages may connect, beside the server's own; * is any, null a local file.
     Several: give it again, or commas between them."""
+
+    record: str | None = attrs.field(default=None, validator=_path)
+    """A folder: everything that happens is recorded there, in a new file each time the server starts."""
+
+    note: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_notes)
+    """KEY=VALUE for the recording's manifest: a condition, a seed, a participant. Several: give it again, or commas
+    between them."""
+
+    pseudonyms: str | None = attrs.field(default=None, validator=_path)
+    """A file with a key, made if it is missing: recordings have pseudonyms made with it in place of names, and no chat
+    texts."""
 
     # Before TLS, because it is what most people see of the server first.
     page: bool = attrs.field(default=True, validator=_flag)
@@ -296,6 +314,11 @@ class Config:
             raise ConfigError(f"{given} is given without {missing}: TLS needs both (--tls-cert and --tls-key)")
         if self.tls is not None and self.tls_cert is not None:
             raise ConfigError("tls is auto, so tls_cert and tls_key must be left out: one certificate will do")
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """The notes by their keys."""
+        return dict(note.split("=", 1) for note in self.note)
 
     @classmethod
     def unlimited(cls, **settings: Any) -> Config:

@@ -212,6 +212,8 @@ class Connection:
         # Until the closing handshake is over this may come after the session's end, which has forgotten its figures.
         if session.link is self and not session.ending:
             self._statistics.round_trips_s[session.user] = round_trip_s
+            if (observer := self._connections.house.observation.observer) is not None:
+                observer.round_trip(session.user, round_trip_s)
 
     # The conversation
 

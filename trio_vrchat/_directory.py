@@ -20,6 +20,7 @@ from ._errors import InternalError, TooMuch
 from ._frame_clock import FrameClock
 from ._history import Held
 from ._members import Event, Leave, Member
+from ._observer import Observation, Observer
 from ._room import HistoryStore, Room
 from ._statistics import Statistics
 
@@ -105,10 +106,12 @@ class Directory:
         statistics: Statistics,
         rooms: trio.Nursery,
         store: HistoryStore | None = None,
+        observation: Observation | None = None,
     ) -> None:
         self._config = config
         self.clock = clock
         self._store = store
+        self._observation = observation or Observation()
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._nursery = rooms
@@ -133,7 +136,16 @@ class Directory:
             if limit and self._running >= limit:
                 raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
-            room = Room(name, self._config, self.clock, self._frame_clock, self._statistics, self._store, predecessor)
+            room = Room(
+                name,
+                self._config,
+                self.clock,
+                self._frame_clock,
+                self._statistics,
+                self._observation,
+                self._store,
+                predecessor,
+            )
             entry = self._open[name] = _Open(room)
             self._statistics.rooms += 1
             self._running += 1
@@ -160,6 +172,11 @@ class Directory:
     def titles(self) -> dict[str, str]:
         """The open rooms' names, and the title of each: "" where it has none."""
         return dict.fromkeys(self._open, "")
+
+    def show(self, observer: Observer) -> None:
+        """Tell somebody who begins to watch who is in which room, and where."""
+        for entry in self._open.values():
+            entry.room.presence.show(observer)
 
     def close(self) -> None:
         """Let go of the lobby: its task ends when the last connection has."""

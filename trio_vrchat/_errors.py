@@ -5,6 +5,7 @@ VrchatError
 ├── ListenError                 the server cannot listen where it was told to
 ├── StoreError                  the store's file cannot be used
 ├── AccountError                an account cannot be made or changed as was asked
+├── RecordingError              a recording cannot be made, or cannot be read
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -47,6 +48,10 @@ class StoreError(VrchatError):
 
 class AccountError(VrchatError):
     """An account cannot be made or changed as was asked. The message says why."""
+
+
+class RecordingError(VrchatError):
+    """A recording cannot be made, or cannot be read. The message says which, why, and what to do."""
 
 
 class FrameViolation(VrchatError):

@@ -30,7 +30,8 @@ class Member:
     moved: bool = attrs.field(init=False, default=False)
     # Whether this member could not take the last batch, so that the next must hold everything.
     missed: bool = attrs.field(init=False, default=False)
-    _received: tuple[float, bytes] | None = attrs.field(init=False, default=None)
+    # The current transform, and when it was received.
+    received: tuple[float, bytes] | None = attrs.field(init=False, default=None)
     _transform_entry: bytes = attrs.field(init=False, default=b"")
 
     def __attrs_post_init__(self) -> None:
@@ -39,14 +40,14 @@ class Member:
 
     def move(self, time: float, data: bytes) -> None:
         """The server received this transform at `time`; it takes the place of the one before."""
-        self._received = (time, data)
+        self.received = (time, data)
         self._transform_entry = b""
         self.moved = True
 
     def transform_entry(self) -> bytes:
         """The current transform as an entry; empty where there is none. Encoded when it is first asked for."""
-        if not self._transform_entry and self._received:
-            time, data = self._received
+        if not self._transform_entry and self.received:
+            time, data = self.received
             self._transform_entry = encode_entry(time, self.name_json, _TRANSFORM_JSON, data)
         return self._transform_entry
 

@@ -33,6 +33,13 @@ class ResumeOptions(TypedDict):
     seen: NotRequired[dict[str, float]]
 
 
+class ClockOptions(TypedDict):
+    """A client's estimate of the server's clock: seconds to add to its own, and how far off that may be."""
+
+    offset: float
+    bound: float
+
+
 # The next are what most messages are made of. msgspec makes its own structures in half the time that it needs for
 # attrs' classes.
 
@@ -114,6 +121,7 @@ class PlainMessage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=
 NO_LOGIN, TOO_SLOW, TAKEN_OVER = 4001, 4008, 4009
 
 # Codes and texts of the answers that are not errors; those of the errors are in `_errors`.
+OK = (200, "Ok.")
 ACCESS_GRANTED = (202, "Access granted.")
 LISTING = (212, "Listing information.")
 PONG = (220, "Pong.")

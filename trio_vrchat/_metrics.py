@@ -36,6 +36,7 @@ _NOW = {
     "sessions": "Users, those included whose connection is lost and who may resume.",
     "rooms": "Open rooms, the lobby included.",
     "members": "Members over all rooms: a user in two rooms counts twice.",
+    "recording": "Whether a recording is running.",
 }
 # What only goes up:
 _SINCE_THE_START = {
@@ -50,6 +51,9 @@ _SINCE_THE_START = {
     "bytes_out": "Bytes written to clients.",
     "batches": "Batches of transforms.",
     "frames_late": "Ticks that began a whole frame or more after their time.",
+    "recorded": "Messages that went into recordings.",
+    "recording_lost": "Messages that did not, because the disk did not keep up.",
+    "recording_failures": "Recordings that ended by themselves.",
     "rate_limited": "Messages that were refused or dropped for a rate.",
 }
 

@@ -29,6 +29,7 @@ from ._frames import text_frame
 from ._history import History
 from ._members import Event, Join, Leave, List, Member, Resume, Say
 from ._messages import JOIN, LEAVE
+from ._observer import Observation, Observer
 from ._outbox import Outbox
 
 # A run is cut here, so that one message cannot outgrow an outbox.
@@ -83,8 +84,18 @@ class Presence:
     - A `Join` of a member MUST come before its other events, and its name MUST be no other member's.
     """
 
-    def __init__(self, name: str, *, history: int, history_limit_bytes: int, stamp: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        history: int,
+        history_limit_bytes: int,
+        stamp: Callable[[], float],
+        observation: Observation | None = None,
+    ) -> None:
+        self._name = name
         self._name_json = encode(name)
+        self._observation = observation or Observation()
         self._stamp = stamp
         self._members: dict[str, Member] = {}
         self._everybody: tuple[Member, ...] | None = None
@@ -111,6 +122,13 @@ class Presence:
     def transform_entries(self) -> list[bytes]:
         """Everybody's current transform."""
         return [entry for member in self.members() if (entry := member.transform_entry())]
+
+    def show(self, observer: Observer) -> None:
+        """Tell somebody who begins to watch who is here, and where."""
+        for member in self.members():
+            observer.happened(self._name, member.join_entry)
+            if (received := member.received) is not None:
+                observer.moved(self._name, member.name_json, *received)
 
     # Events
 
@@ -203,6 +221,8 @@ class Presence:
         self._welcome((member,), self.history.entries() if held is None else held.entries)
 
     def _add(self, entry: bytes) -> None:
+        if (observer := self._observation.observer) is not None:
+            observer.happened(self._name, entry)
         self._run.append(entry)
         self._run_bytes += len(entry)
         if self._run_bytes >= _RUN_LIMIT_BYTES:

@@ -27,6 +27,7 @@ from ._codec import (
     check_name,
     encode_answer,
     parse,
+    read_clock,
     read_login,
     read_plain_transform,
     read_resume,
@@ -52,6 +53,7 @@ from ._history import Held
 from ._login import Login
 from ._members import Event, List, Resume, Say
 from ._messages import RoomMessage, SystemRequest
+from ._observer import Observation
 from ._rate import ClientRates
 from ._session import Link, Membership, Session, Sessions
 from ._statistics import Statistics
@@ -75,6 +77,7 @@ class House:
     sessions: Sessions
     login: Login
     statistics: Statistics
+    observation: Observation
 
 
 @attrs.frozen
@@ -237,9 +240,18 @@ class Requests:
                 return partial(self._resume, request.options)
             case "rooms":
                 self._answer(messages.LISTING, self._directory.titles())
+            case "clock":
+                self._note_clock(request.options)
             case _:
                 raise UnknownCommand("no system request has that name")
         return None
+
+    def _note_clock(self, options: dict[str, Any]) -> None:
+        clock = read_clock(options)
+        assert self.session is not None  # (403 before the login)
+        if (observer := self._house.observation.observer) is not None:
+            observer.clock_offset(self.session.user, clock["offset"], clock["bound"])
+        self._answer(messages.OK, {})
 
     def _check_not_logged_in(self) -> None:
         if self.session is not None:

@@ -22,6 +22,7 @@ from ._errors import InternalError, StoreError
 from ._frame_clock import FrameClock
 from ._frames import text_frame
 from ._members import Event, Member, Say
+from ._observer import Observation
 from ._presence import Delivery, Presence
 from ._rate import RoomRate
 from ._statistics import Statistics
@@ -69,6 +70,7 @@ class Room:
         clock: WallClock,
         frame_clock: FrameClock,
         statistics: Statistics,
+        observation: Observation,
         store: HistoryStore | None,
         predecessor: Room | None,
     ) -> None:
@@ -80,13 +82,18 @@ class Room:
         # Where the turn waits for the store, and is woken for batches.
         self._storing = trio.lowlevel.ParkingLot()
         self.presence = Presence(
-            name, history=config.history, history_limit_bytes=config.history_limit_bytes, stamp=clock.stamp
+            name,
+            history=config.history,
+            history_limit_bytes=config.history_limit_bytes,
+            stamp=clock.stamp,
+            observation=observation,
         )
         # What a frame counts for until the next pause, beside its bytes; and how much makes a pause due.
         self._frame_weight = config.outbox_limit_bytes // config.outbox_limit_frames
         self._pause_weight = config.outbox_limit_bytes // _PAUSES_PER_OUTBOX
         self._frame_clock = frame_clock
         self._statistics = statistics
+        self._observation = observation
         self._predecessor = predecessor
         self._tick_due: float | None = None  # since when, on trio's clock
         self.rate = RoomRate(config, trio.current_time())
@@ -95,6 +102,8 @@ class Room:
     def move(self, member: Member, time: float, data: bytes) -> None:
         """The member's transform, received at `time`: its slot is overwritten, the next frame carries it."""
         member.move(time, data)
+        if (observer := self._observation.observer) is not None:
+            observer.moved(self.name, member.name_json, time, data)
         self._frame_clock.arm(self)
 
     def tick(self, due: float) -> None:

@@ -41,7 +41,9 @@ from ._keepalive import Keepalive
 from ._login import Authenticator, Login, Mark
 from ._login_failures import LoginFailures
 from ._metrics import Metrics
+from ._observer import Observation, Observer
 from ._pump import Pump, open_pump
+from ._recorder import Recorder
 from ._requests import House
 from ._session import Sessions
 from ._site import Site
@@ -63,6 +65,7 @@ class Handle:
     - `page_urls`: the same for a browser; empty where there is no page.
     - `fingerprint`: of the certificate that `tls` "auto" has made: SHA-256, in hexadecimal with colons. Else "".
     - `statistics`: live figures.
+    - `recorder`: `await recorder.start(folder)` begins a recording, `await recorder.stop()` ends it.
     - `cancel_scope`: cancel it to stop this server, as cancelling the task that runs `serve` does.
     """
 
@@ -71,6 +74,7 @@ class Handle:
     page_urls: tuple[str, ...]
     fingerprint: str
     statistics: Statistics
+    recorder: Recorder
     cancel_scope: trio.CancelScope
 
 
@@ -93,7 +97,7 @@ async def serve(
     500 to the client, and in the log.
 
     Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate or make one, StoreError if it
-    cannot use the store.
+    cannot use the store, RecordingError if it cannot record where it should.
     """
     await run_server(
         config or Config(),
@@ -128,12 +132,22 @@ async def run_server(
             authenticate, mark = accounts.authenticate, accounts.mark
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, mark, store)
+        building = _Building(config, listeners, context, authenticate, mark, store, in_thread())
+        if config.record is not None:
+            await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
             async with trio.open_nursery() as nursery:
                 urls = urls_of(listeners, tls=context is not None)
                 page_urls = page_urls_of(urls, tls=context is not None) if config.page else ()
-                handle = Handle(port_of(listeners), urls, page_urls, fingerprint, building.statistics, cancel_scope)
+                handle = Handle(
+                    port_of(listeners),
+                    urls,
+                    page_urls,
+                    fingerprint,
+                    building.statistics,
+                    building.recorder,
+                    cancel_scope,
+                )
                 try:
                     # Not `start`: cancelled in it, it would wait for the building, and the building for `stop`.
                     nursery.start_soon(building.run)
@@ -177,6 +191,7 @@ class _Building:
         authenticate: Authenticator | None,
         mark: Mark | None,
         store: Store | None,
+        in_thread: InThread,
     ) -> None:
         self._config = config
         self._listeners = listeners
@@ -185,8 +200,13 @@ class _Building:
         self._authenticate = authenticate
         self._mark = mark
         self._accepting = trio.CancelScope()
+        self._directory: Directory | None = None
+        newest_time = store.newest_time if store is not None else 0.0
+        self._clock = WallClock(trio.current_time, config.start_time, after=newest_time)
+        self._observation = Observation()
         self.stands = trio.Event()
         self.statistics = Statistics()
+        self.recorder = Recorder(config, self._observation, self.statistics, in_thread, self._show, self._clock.now)
 
     def stop(self) -> None:
         """Come down. Does not wait."""
@@ -196,6 +216,7 @@ class _Building:
         config = self._config
         with trio.CancelScope(shield=True) as building:
             async with trio.open_nursery() as storing:
+                storing.start_soon(self.recorder.run, name="recorder")
                 if self._store is not None:
                     storing.start_soon(self._store.run, name="store")
                 async with AsyncExitStack() as files, trio.open_nursery() as clocks:
@@ -209,18 +230,21 @@ class _Building:
                     sessions = Sessions(config, self.statistics)
                     clocks.start_soon(sessions.run, name="grace of lost sessions")
                     async with trio.open_nursery() as rooms:
-                        directory = self._open_directory(frame_clock, rooms)
+                        directory = self._directory = self._open_directory(frame_clock, rooms)
                         await self._serve(directory, sessions, keepalive, pump, building)
                         await sessions.stop()
                         directory.close()
                     clocks.cancel_scope.cancel()
+                self.recorder.close()
                 if self._store is not None:
                     self._store.close()
 
     def _open_directory(self, frame_clock: FrameClock, rooms: trio.Nursery) -> Directory:
-        newest_time = self._store.newest_time if self._store is not None else 0.0
-        clock = WallClock(trio.current_time, self._config.start_time, after=newest_time)
-        return Directory(self._config, clock, frame_clock, self.statistics, rooms, self._store)
+        return Directory(self._config, self._clock, frame_clock, self.statistics, rooms, self._store, self._observation)
+
+    def _show(self, observer: Observer) -> None:
+        if self._directory is not None:
+            self._directory.show(observer)
 
     async def _serve(
         self,
@@ -233,7 +257,7 @@ class _Building:
         """Serve connections until the server is told to stop and they have ended."""
         config = self._config
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
-        house = House(config, directory.clock, directory, sessions, login, self.statistics)
+        house = House(config, directory.clock, directory, sessions, login, self.statistics, self._observation)
         connections = Connections(house, keepalive, pump)
         front = self._open_front(connections, directory)
         async with trio.open_nursery() as serving:

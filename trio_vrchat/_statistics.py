@@ -68,6 +68,10 @@ class Statistics:
     - `frames_late`: ticks that began a whole frame or more after their time on the grid.
     - `batch_lateness_s`: seconds from a batch's time on the grid until its room began to send it.
     - `rate_limited`: messages that were answered with 429, or were dropped for the same reason.
+    - `recording`: recordings that run now, 1 or 0.
+    - `recorded`: messages that went into recordings.
+    - `recording_lost`: those that did not, because the disk did not keep up.
+    - `recording_failures`: recordings that ended by themselves.
     - `round_trips_s`: for each user now, the seconds that the answer to the last ping took.
     """
 
@@ -88,4 +92,8 @@ class Statistics:
     frames_late: int = 0
     batch_lateness_s: Histogram = attrs.field(factory=lambda: Histogram(_LATENESS_BOUNDS_S))
     rate_limited: int = 0
+    recording: int = 0
+    recorded: int = 0
+    recording_lost: int = 0
+    recording_failures: int = 0
     round_trips_s: dict[str, float] = attrs.field(factory=dict)

@@ -42,6 +42,7 @@ class Stand {
         return socket;
       },
       now: () => this.time,
+      wallClock: () => 500 + this.time,
       later: (callback, seconds) => {
         const timer = {};
         this.timers.set(timer, { callback, at: this.time + seconds });
@@ -381,4 +382,23 @@ test('whatever a stranger sends is drawn in finite numbers, and nobody nearer th
   world.follow(['us', 'near', 'far'], 'us');
   world.moved(at(PERSONAL_M - 0.01, 9), 9);
   assert.equal(drawn(), 1);
+});
+
+test('how far our clock is off is said once it is known, and seldom', () => {
+  const stand = new Stand();
+  stand.socket.onopen();
+  stand.answer(202, { user: 'tibi' }, 1000);
+  const said = () => stand.socket.sent.filter(({ system }) => system === 'clock').map(({ options }) => options);
+  stand.visit.tick();
+  assert.deepEqual(said(), []);
+  // The ping that left on coming in is answered: the server's clock is 1000 s ahead of ours since the page was opened.
+  const { options } = stand.socket.sent.find(({ system }) => system === 'ping');
+  stand.time += 0.2;
+  stand.answer(220, { echo: options.echo }, 1000.1 + stand.time - 0.2);
+  stand.visit.tick();
+  const [clock] = said();
+  assert.ok(Math.abs(clock.offset - 500) < 1e-6, `is ${clock.offset}`);
+  assert.ok(Math.abs(clock.bound - 0.1) < 1e-3);
+  for (let i = 0; i < 20; i++) stand.visit.tick();
+  assert.equal(said().length, 1);
 });

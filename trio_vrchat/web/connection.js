@@ -22,6 +22,8 @@ const LONGEST_RETRY_AFTER_S = 60;
 const STEADY_S = 10;
 /** Connecting, and a server that hashes the passwords of everybody who comes back with us. */
 const ATTEMPT_S = 20;
+/** A clock drifts by a millisecond in such a time. */
+const CLOCK_EVERY_S = 30;
 /** No answer to anything for so long: the network is gone, whatever the socket says. */
 const SILENCE_S = 12;
 const REPLACED = 4009;
@@ -33,6 +35,7 @@ const NOT_NOW = new Set([429, 500, 503]);
  * @typedef {object} Environment
  * @property {(url: string) => WebSocket} open
  * @property {() => number} now seconds
+ * @property {() => number} wallClock seconds since the Unix epoch, as this machine has them
  * @property {(callback: () => void, seconds: number) => any} later
  * @property {(timer: any) => void} cancel
  * @property {() => number} random
@@ -58,6 +61,7 @@ const NOT_NOW = new Set([429, 500, 503]);
 export const BROWSER = {
   open: (url) => new WebSocket(url),
   now: () => performance.now() / 1000,
+  wallClock: () => Date.now() / 1000,
   later: (callback, seconds) => setTimeout(callback, seconds * 1000),
   cancel: (timer) => clearTimeout(timer),
   random: Math.random,
@@ -83,6 +87,7 @@ export class Connection {
   #timer;
   #pause = FIRST_PAUSE_S;
   #since = 0;
+  #clockSaidAt = -Infinity;
   #wasIn = false;
   #ended = false;
   /** Are we in, so that what is sent is heard? */
@@ -145,6 +150,11 @@ export class Connection {
       this.#ask('ping', { echo: this.#clock.sent(now) }, ({ detail, time }) => {
         this.#clock.answered(detail?.echo, time, this.#environment.now());
       });
+    } else if (this.#clock.ready && now - this.#clockSaidAt > CLOCK_EVERY_S) {
+      // For a recording: how far our clock is off, as well as we know it.
+      this.#clockSaidAt = now;
+      const offset = this.#clock.now(now) - this.#environment.wallClock();
+      this.#ask('clock', { offset, bound: this.#clock.errorBound(now) }, () => {});
     }
   }
 
