@@ -33,6 +33,8 @@ PLAIN = (
     "_file_lock",
     "_database",
     "_account_book",
+    "_backplane",
+    "_engine_state",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -76,6 +78,7 @@ OUTSIDE = {
     "_events",
     "_link",
     "_logging",
+    "_memory_engine",
     "_memory_stream",
     "_open_client",
     "_reconnecting",
