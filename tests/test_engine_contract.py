@@ -1,4 +1,4 @@
-"""What `_backplane` promises, held to the engine in memory. The time is the test's own."""
+"""What `_backplane` promises, held to each engine: the one in memory, and Redis. The time is the test's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.redis_server import RedisServer, needs_redis, running_redis
 from trio_vrchat._backplane import (
     COMINGS_KEPT,
     READ_ON_LIMIT,
@@ -55,6 +56,7 @@ from trio_vrchat._backplane import (
 )
 from trio_vrchat._engine_state import EngineState
 from trio_vrchat._memory_engine import MemoryEngine
+from trio_vrchat._redis_engine import RedisEngine
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000
@@ -136,15 +138,25 @@ def does(kind: Kind, user: str, body: str = "") -> Happening:
     return Happening(kind, user.lower(), user, body)
 
 
-@pytest.fixture
-def fresh() -> House:
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis"), "--appendonly", "no") as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=needs_redis)])
+def fresh(request: pytest.FixtureRequest) -> House:
     """An engine without any memory."""
     house: House
 
     def clock() -> int:
         return house.now
 
-    house = House(MemoryEngine(TIMING, latency_s=0, clock=clock))
+    if request.param == "memory":
+        house = House(MemoryEngine(TIMING, latency_s=0, clock=clock))
+    else:
+        server: RedisServer = request.getfixturevalue("redis")
+        house = House(RedisEngine(server.url, TIMING, prefix=f"{request.node.name}:", clock=clock))
     return house
 
 

@@ -61,14 +61,13 @@ ON_TRIO = (
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
 BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate")
-BESIDE_ON_TRIO = ("_front",)
+BESIDE_ON_TRIO = ("_front", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
 OUTSIDE = {
     "__init__",
     "__main__",
     "_announcement",
-    "_background",
     "_bench_command",
     "_blocking",
     "_client",
