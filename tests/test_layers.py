@@ -22,6 +22,7 @@ PLAIN = (
     "_origin",
     "_descriptors",
     "_admission",
+    "_proxies",
     "_login_failures",
     "_frames",
     "_messages",

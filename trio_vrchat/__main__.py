@@ -86,6 +86,7 @@ _METAVARS = {
     "allow_origin": "ORIGIN",
     "exempt_networks": "NETWORK",
     "metrics": "NETWORK",
+    "trust_proxy": "NETWORK",
 }
 _ACCESS_OPTIONS = (
     "auth",
@@ -94,6 +95,7 @@ _ACCESS_OPTIONS = (
     "store_limit_bytes",
     "allow_origin",
     "metrics",
+    "trust_proxy",
     "tls",
     "tls_cert",
     "tls_key",
