@@ -430,6 +430,9 @@ async def test_reading_on_finds_what_was_missed(house: House) -> None:
         # What was never there is another engine's, or what it has lost.
         assert await b.ask(ReadOn(room="den", after=expected[-1].at + 1)) == Gone()
         assert await b.ask(ReadOn(room="hall", after=1)) == Gone()
+        await a.join("hall", "Tibi")
+        assert await b.ask(ReadOn(room="hall", after=house.now - 2)) == Gone(), "and this one has begun again since"
+        assert isinstance(await b.ask(ReadOn(room="hall", after=house.now - 1)), Happened)
 
 
 async def test_reading_on_from_too_long_ago_is_told_so(house: House) -> None:

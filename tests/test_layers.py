@@ -36,6 +36,7 @@ PLAIN = (
     "_account_book",
     "_backplane",
     "_engine_state",
+    "_follower",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -57,6 +58,7 @@ ON_TRIO = (
     "_threads",
     "_store",
     "_accounts",
+    "_node",
     "_server",
 )
 CORE = PLAIN + ON_TRIO

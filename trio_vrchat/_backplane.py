@@ -277,7 +277,8 @@ class Happened(Message, frozen=True):
 
 
 class Gone(Message, frozen=True):
-    """What came after is no longer known: take a new snapshot."""
+    """What came after is not known, or not all of it: take a new snapshot. So it is for what is before a room's
+    first."""
 
 
 class OpenRooms(Message, frozen=True):

@@ -230,6 +230,9 @@ class EngineState:
         events: list[Event] = []
         for happening, number in happenings:
             room.last = max(now, room.last + 1, floor + 1)
+            if not after and not events:
+                # Whoever has seen something before has seen it in an engine that has lost its memory.
+                room.comings_lost = room.last - 1
             key = happening.key
             event = Event(room.last, node, number, happening.kind, key, happening.user, happening.body)
             events.append(event)

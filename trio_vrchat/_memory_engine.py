@@ -48,6 +48,7 @@ class MemoryEngine:
         self._state = self._empty()
         self._sessions: dict[_Session, None] = {}
         self._running = True
+        self._cut_off: set[str] = set()
         # What waits for an engine that hangs; None while it does not.
         self._waiting: list[_Call] | None = None
 
@@ -60,6 +61,8 @@ class MemoryEngine:
         session = _Session(self, node, self._latency_s)
         if not self._running:
             raise LinkLost("the engine is not running")
+        if node in self._cut_off:
+            raise LinkLost("this node is cut off")
         self._sessions[session] = None
         try:
             await session.call(())
@@ -74,6 +77,15 @@ class MemoryEngine:
         for session in list(self._sessions):
             if node in (None, session.node):
                 self._lose(session, "the link was cut")
+
+    def cut_off(self, node: str) -> None:
+        """Break the links of this node, and let it have no other until `let_in`, as where its network is gone."""
+        self._cut_off.add(node)
+        self.cut(node)
+
+    def let_in(self, node: str) -> None:
+        """Let this node have links again."""
+        self._cut_off.discard(node)
 
     def stop(self) -> None:
         """Be gone, as after SIGKILL. What was asked of one that hung is never done."""

@@ -111,6 +111,10 @@ local function happen(name, happenings, node, floor, keep)
     end
   end
   call('HSET', room, 'last', text(last))
+  if after == 0 then
+    -- Whoever has seen something before has seen it in an engine that has lost its memory.
+    call('HSET', room, 'comings_lost', text(events[1][1] - 1))
+  end
   if has_said then
     keep_last(said, keep, room, 'said_lost')
   end
