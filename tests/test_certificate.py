@@ -310,9 +310,10 @@ def test_urls_for_browsers() -> None:
 
 
 @contextlib.asynccontextmanager
-async def a_server_with_tls(data: Path) -> AsyncIterator[Handle]:
+async def a_server_with_tls(data: Path, *, trust_proxy: tuple[str, ...] = ()) -> AsyncIterator[Handle]:
     async with trio.open_nursery() as nursery:
-        yield await nursery.start(trio_vrchat.serve, Config(host=LOOPBACK, port=0, tls="auto"))
+        config = Config(host=LOOPBACK, port=0, tls="auto", trust_proxy=trust_proxy)
+        yield await nursery.start(trio_vrchat.serve, config)
         nursery.cancel_scope.cancel()
 
 
@@ -359,6 +360,14 @@ async def test_from_elsewhere_it_is_sent_to_https(data: Path, from_elsewhere: No
         trust = ssl.create_default_context(cafile=str(data / "certificate.pem"))
         async with trio_vrchat.open_client(handle.urls[0], "Tibi", "", ssl_context=trust) as client:
             await client.ping()
+
+
+async def test_a_trusted_proxy_elsewhere_may_have_taken_tls_off(data: Path, from_elsewhere: None) -> None:
+    async with a_server_with_tls(data, trust_proxy=("192.0.2.0/24",)) as handle:
+        for scheme, get, upgrade in ((b"https", b"404", b"101"), (b"http", b"308", b"400")):
+            line = b"\r\nX-Forwarded-Proto: " + scheme + b"\r\nHost:"
+            assert (await told(handle.port, GET.replace(b"\r\nHost:", line)))[9:12] == get
+            assert (await told(handle.port, upgrade_request().replace(b"\r\nHost:", line)))[9:12] == upgrade
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_every_setting_is_tested_here() -> None:
         "record",
         "note",
         "pseudonyms",
+        "trust_proxy",
         "tls",
     }
     assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
@@ -227,6 +228,12 @@ def test_networks_are_networks() -> None:
     for wrong in (7, [7], None):
         with pytest.raises(ConfigError, match="exempt_networks must be"):
             Config(exempt_networks=wrong)
+
+
+def test_no_proxy_is_trusted_unless_it_is_named() -> None:
+    assert Config().trust_proxy == ()
+    assert accepted("trust_proxy", "10.0.0.0/8, fd00::/8") == ("10.0.0.0/8", "fd00::/8")
+    assert "lab" in refusal("trust_proxy", "lab")
 
 
 def test_metrics_are_read_from_networks_or_from_nowhere() -> None:

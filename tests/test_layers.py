@@ -22,6 +22,7 @@ PLAIN = (
     "_origin",
     "_descriptors",
     "_admission",
+    "_proxies",
     "_login_failures",
     "_frames",
     "_messages",
@@ -34,6 +35,9 @@ PLAIN = (
     "_file_lock",
     "_database",
     "_account_book",
+    "_backplane",
+    "_engine_state",
+    "_follower",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -55,19 +59,19 @@ ON_TRIO = (
     "_threads",
     "_store",
     "_accounts",
+    "_node",
     "_server",
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
 BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file")
-BESIDE_ON_TRIO = ("_front", "_recorder")
+BESIDE_ON_TRIO = ("_front", "_recorder", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
 OUTSIDE = {
     "__init__",
     "__main__",
     "_announcement",
-    "_background",
     "_bench_command",
     "_blocking",
     "_client",
@@ -78,6 +82,7 @@ OUTSIDE = {
     "_events",
     "_link",
     "_logging",
+    "_memory_engine",
     "_memory_stream",
     "_open_client",
     "_reconnecting",

@@ -90,6 +90,7 @@ _METAVARS = {
     "record": "FOLDER",
     "note": "KEY=VALUE",
     "pseudonyms": "FILE",
+    "trust_proxy": "NETWORK",
 }
 _ACCESS_OPTIONS = (
     "auth",
@@ -98,6 +99,7 @@ _ACCESS_OPTIONS = (
     "store_limit_bytes",
     "allow_origin",
     "metrics",
+    "trust_proxy",
     "tls",
     "tls_cert",
     "tls_key",

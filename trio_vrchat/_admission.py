@@ -51,6 +51,10 @@ class Networks:
         # Of a socket for both families, IPv4 comes dressed as IPv6.
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
+        return self.peer_with(address, text)
+
+    def peer_with(self, address: IPAddress, text: str) -> Peer:
+        """The peer at this address; `text` is what the log calls it."""
         prefix = 64 if address.version == 6 else 32
         network = ipaddress.ip_network((address, prefix), strict=False)
         exempt = any(address in network for network in self._exempt)
@@ -76,6 +80,15 @@ class Admission:
         """Count a new connection and return "", or return why it is refused."""
         if self._limit and self._total >= self._limit:
             return f"there are {self._total} connections already (connections_limit)"
+        why = self.admit_client(peer)
+        self._total += not why
+        return why
+
+    def admit_client(self, peer: Peer) -> str:
+        """The same for whom a proxy stands for, whose own connection counts already: by address only.
+
+        What is let in MUST be given back to `release_client` once.
+        """
         network = peer.network
         if network is not None and not peer.exempt:
             if self._per_address and self._open[network] >= self._per_address:
@@ -87,12 +100,15 @@ class Admission:
                 return f"{network} has connected {self._came[network]} times this minute (new_connections_per_minute)"
             self._came[network] += 1
             self._open[network] += 1
-        self._total += 1
         return ""
 
     def release(self, peer: Peer) -> None:
         """A connection that was admitted has ended."""
         self._total -= 1
+        self.release_client(peer)
+
+    def release_client(self, peer: Peer) -> None:
+        """What was admitted by `admit_client` has ended."""
         network = peer.network
         if network is not None and not peer.exempt:
             self._open[network] -= 1

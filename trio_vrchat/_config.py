@@ -190,6 +190,11 @@ class Config:
     """Networks from where /metrics may be read, in the format of Prometheus; elsewhere it is 404. Empty: nowhere.
     Several: give it again, or commas between them."""
 
+    # Nobody: whoever is believed can say that they are anybody.
+    trust_proxy: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_networks)
+    """Networks of proxies that are believed who a client is, and whether it came by https, for the limits and the log
+    (Forwarded, or X-Forwarded-For and -Proto). Several: give it again, or commas between them."""
+
     # Off, because a browser warns of a certificate that nobody else vouches for.
     tls: str | None = attrs.field(default=None, validator=_auto)
     """auto: the server makes a certificate of its own, for all its addresses, and speaks https and wss. Left out: TLS

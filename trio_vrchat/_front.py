@@ -9,6 +9,8 @@
   again. Connections count as all do, by address and in total.
 - Reading waits for writing: whoever does not read their answers is not read, and has a deadline for each piece.
 - Nothing that a client does ends anything but its own connection.
+- Where a trusted proxy speaks for others, each request is another's: who it is, is looked up in its head. A WebSocket
+  is then counted by that address, too.
 """
 
 from __future__ import annotations
@@ -22,9 +24,10 @@ from typing import Protocol
 import attrs
 import trio
 
-from ._admission import Peer
+from ._admission import Admission, Peer
 from ._config import Config
-from ._http import Answer, Reply, head_end, head_too_slow, is_upgrade, refuse, respond
+from ._http import Answer, Reply, head_end, head_too_slow, in_words, is_upgrade, refuse, respond
+from ._proxies import Asker, CannotTell, Proxies
 from ._site import Site, Visitor, no_websocket_without_tls, to_https
 from ._statistics import Statistics
 
@@ -50,19 +53,32 @@ class Connect(Protocol):
 
 @attrs.frozen
 class _Upgrade:
-    """What was read of a connection that opens a WebSocket, and when its handshake must be done."""
+    """What was read of a connection that opens a WebSocket, by when its handshake must be done, and whose it is.
+
+    With `counted`, the peer is one whom a proxy stands for, and is to be released at the end.
+    """
 
     received: bytes
     handshake_by: float
+    peer: Peer
+    counted: bool
 
 
 class Front:
     """Serves what comes to one server's port. `now`: the time, in seconds since the Unix epoch."""
 
     def __init__(
-        self, connect: Connect, site: Site, config: Config, statistics: Statistics, now: Callable[[], float]
+        self,
+        connect: Connect,
+        site: Site,
+        config: Config,
+        statistics: Statistics,
+        now: Callable[[], float],
+        admission: Admission,
     ) -> None:
         self._connect = connect
+        self._admission = admission
+        self._proxies = Proxies(config.trust_proxy, config.exempt_networks)
         self._site = site
         self._write_timeout_s = config.write_timeout_s
         self._head_timeout_s = config.handshake_timeout_s
@@ -102,44 +118,67 @@ class Front:
                     await trio.aclose_forcefully(stream)
         # No checkpoint before somebody else has the stream.
         if upgrade is not None:
+            peer, counted = upgrade.peer, upgrade.counted
             serving = self._connect(stream, peer, handshake_by=upgrade.handshake_by, received=upgrade.received)
             upgrade = None  # what was read is not kept for as long as the connection lives
-            await serving
+            try:
+                await serving
+            finally:
+                if counted:
+                    self._admission.release_client(peer)
 
     async def _answer_until_upgrade(
         self, stream: trio.abc.Stream, peer: Peer, deadline: float, by_tls: bool | None
     ) -> _Upgrade | None:
-        must_have_tls = by_tls is False and not (peer.address is not None and peer.address.is_loopback)
-        visitor = Visitor(peer.address, bool(by_tls))
-        answer = to_https if must_have_tls else partial(self._site.answer, visitor=visitor)
         received = b""
         for number in range(1, _REQUESTS + 1):
             received, found = await self._read_head(stream, received, deadline)
             if isinstance(found, int):
-                head = received[:found]
-                if not must_have_tls and is_upgrade(head):
-                    return _Upgrade(received, deadline)
                 last = self._stopped or number == _REQUESTS
-                reply = respond(head, answer, time=self._now(), last=last)
+                reply, asker = self._reply(received[:found], peer, by_tls, last=last)
                 if reply is None:
-                    if not must_have_tls:
-                        return _Upgrade(received, deadline)
-                    reply = refuse(no_websocket_without_tls(), time=self._now())
+                    counted = asker is not peer
+                    why = self._admission.admit_client(asker) if counted else ""
+                    if not why:
+                        return _Upgrade(received, deadline, asker, counted)
+                    self._statistics.refused += 1
+                    _log.info("%s: refused: %s", asker, why, extra={"peer": asker.text})
+                    reply = refuse(_too_many(why), time=self._now())
                 received = received[found:]
             elif found is None:
                 if number == 1:
                     _log.info("%s: gone without a WebSocket handshake", peer, extra={"peer": peer.text})
                 return None
             else:
-                reply = refuse(found, time=self._now())
+                reply, asker = refuse(found, time=self._now()), peer
             self._statistics.http_requests += 1
-            _requests_log.info("%s: answered with %d", peer, reply.status, extra={"peer": peer.text})
+            _requests_log.info("%s: answered with %d", asker, reply.status, extra={"peer": asker.text})
             await self._write(stream, reply)
             if reply.close:
                 await self._end(stream)
                 return None
             deadline = trio.current_time() + self._head_timeout_s
         return None
+
+    def _reply(self, head: bytes, peer: Peer, by_tls: bool | None, *, last: bool) -> tuple[Reply | None, Peer]:
+        """The reply to this head, None where it opens a WebSocket; and who asks."""
+        asker = Asker(peer)
+        if self._proxies.trust(peer.address):
+            try:
+                asker = self._proxies.asker(head, peer)
+            except CannotTell as error:
+                _log.warning("%s: %s", peer, error, extra={"peer": peer.text})
+                return refuse(in_words(400, f"{error}.", close=True), time=self._now()), peer
+        is_local = peer.address is not None and peer.address.is_loopback
+        must_have_tls = by_tls is False and not is_local and not asker.by_tls
+        if not must_have_tls and is_upgrade(head):
+            return None, asker.peer
+        visitor = Visitor(asker.peer.address, bool(by_tls if asker.by_tls is None else asker.by_tls))
+        answer = to_https if must_have_tls else partial(self._site.answer, visitor=visitor)
+        reply = respond(head, answer, time=self._now(), last=last)
+        if reply is None and must_have_tls:
+            reply = refuse(no_websocket_without_tls(), time=self._now())
+        return reply, asker.peer
 
     async def _read_head(
         self, stream: trio.abc.Stream, received: bytes, deadline: float
@@ -183,6 +222,11 @@ class Front:
                     pass
             finally:
                 self._waiting.discard(scope)
+
+
+def _too_many(why: str) -> Answer:
+    # As `_accept` says it to those who come without a proxy: the limits count by the minute.
+    return in_words(503, f"Too many connections: {why}.", ("Retry-After", "60"), close=True)
 
 
 def _pieces(reply: Reply) -> Iterator[bytes | memoryview]:

@@ -259,10 +259,11 @@ class _Building:
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
         house = House(config, directory.clock, directory, sessions, login, self.statistics, self._observation)
         connections = Connections(house, keepalive, pump)
-        front = self._open_front(connections, directory)
+        admission = Admission(config, connections_possible(), trio.current_time)
+        front = self._open_front(connections, directory, admission)
         async with trio.open_nursery() as serving:
             self.stands.set()
-            await self._accept(front, serving)
+            await self._accept(front, admission, serving)
             # However long a client takes, a stop does not take longer.
             building.deadline = trio.current_time() + config.drain_s
             count = len(connections.all)
@@ -270,19 +271,20 @@ class _Building:
             front.stop()
             connections.stop()
 
-    def _open_front(self, connections: Connections, directory: Directory) -> Front:
+    def _open_front(self, connections: Connections, directory: Directory, admission: Admission) -> Front:
         config = self._config
         metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all))
         site = Site(own_files() if config.page else None, metrics.answer, config.metrics_networks)
         connect = partial(serve_connection, connections=connections)
-        return Front(connect, site, config, self.statistics, directory.clock.now)
+        return Front(connect, site, config, self.statistics, directory.clock.now, admission)
 
-    async def _accept(self, front: Front, serving: trio.Nursery) -> None:
+    async def _accept(self, front: Front, admission: Admission, serving: trio.Nursery) -> None:
         config = self._config
         acceptor = Acceptor(
             front.serve,
-            Admission(config, connections_possible(), trio.current_time),
-            Networks(config.exempt_networks),
+            admission,
+            # A trusted proxy stands for others, who are counted when they have said who they are.
+            Networks((*config.exempt_networks, *config.trust_proxy)),
             handshake_timeout_s=config.handshake_timeout_s,
             refused=self._count_refused,
         )
