@@ -46,6 +46,7 @@ ON_TRIO = (
     "_directory",
     "_session",
     "_login",
+    "_admin_requests",
     "_requests",
     "_timer",
     "_pump",
@@ -64,8 +65,17 @@ ON_TRIO = (
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
-BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file")
-BESIDE_ON_TRIO = ("_front", "_recorder", "_background", "_redis_engine")
+BESIDE_PLAIN = (
+    "_http",
+    "_web_files",
+    "_metrics",
+    "_site",
+    "_certificate",
+    "_recording_file",
+    "_recording_index",
+    "_recording_folder",
+)
+BESIDE_ON_TRIO = ("_front", "_recorder", "_recording_desk", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
 OUTSIDE = {

@@ -88,6 +88,7 @@ _METAVARS = {
     "exempt_networks": "NETWORK",
     "metrics": "NETWORK",
     "record": "FOLDER",
+    "recordings": "FOLDER",
     "note": "KEY=VALUE",
     "pseudonyms": "FILE",
     "trust_proxy": "NETWORK",
@@ -105,7 +106,7 @@ _ACCESS_OPTIONS = (
     "tls_key",
 )
 
-_RECORDING_OPTIONS = ("record", "note", "pseudonyms")
+_RECORDING_OPTIONS = ("record", "recordings", "note", "pseudonyms")
 
 
 def _server_options() -> list[inspect.Parameter]:
