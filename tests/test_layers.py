@@ -86,6 +86,7 @@ OUTSIDE = {
     "_blocking",
     "_client",
     "_client_rooms",
+    "_clock_report",
     "_conversation",
     "_event_queue",
     "_export_command",

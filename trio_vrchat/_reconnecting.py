@@ -26,6 +26,7 @@ import trio
 
 from ._background import open_background
 from ._client_rooms import ClientRooms
+from ._clock_report import report_clock
 from ._conversation import Call, Conversation, Line, encoded
 from ._errors import (
     CannotConnect,
@@ -69,6 +70,7 @@ class Connecting:
         *,
         reconnect: bool,
         dice: random.Random,
+        wall_clock: Callable[[], float],
     ) -> None:
         self.events = EventQueue()
         self.rooms = ClientRooms(user, self.events.put)
@@ -77,6 +79,7 @@ class Connecting:
         self._open_link = open_link
         self._reconnect = reconnect
         self._dice = dice
+        self._wall_clock = wall_clock
         self._longest_pause_s = _FIRST_PAUSE_S
         self._session: str | None = None
         # Whether a login was ever granted; whether the last thing that the program was told is that we are connected.
@@ -140,6 +143,7 @@ class Connecting:
                 attempt.deadline = math.inf
                 self.line.open(conversation)
                 connected()
+                nursery.start_soon(report_clock, conversation, self._wall_clock)
                 since = trio.current_time()
                 lost = await conversation.end()
                 if trio.current_time() - since >= _STEADY_S:
