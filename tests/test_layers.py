@@ -74,6 +74,7 @@ BESIDE_PLAIN = (
     "_recording_file",
     "_recording_index",
     "_recording_folder",
+    "_replay",
 )
 BESIDE_ON_TRIO = ("_front", "_recorder", "_recording_desk", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
@@ -97,6 +98,8 @@ OUTSIDE = {
     "_memory_stream",
     "_open_client",
     "_reconnecting",
+    "_replay_command",
+    "_replaying",
     "_users_command",
     "bench",
     "recording",

@@ -124,7 +124,7 @@ class Connecting:
                 if lost.code == _REPLACED:
                     return lost
             except _NOT_NOW as error:
-                retry_after_s = _retry_after_s(error)
+                retry_after_s = pause_asked_for_s(error)
             except RequestError as error:
                 raise _NoWayBack(lost, error) from error
 
@@ -199,7 +199,7 @@ class Connecting:
             try:
                 await conversation.ask(room, JOIN)
             except SlowDown as error:
-                await trio.sleep(_retry_after_s(error))
+                await trio.sleep(pause_asked_for_s(error))
                 continue
             except Conflict:
                 pass  # our place was kept after all: the list came, or comes, unasked
@@ -218,6 +218,7 @@ class _NoWayBack(Exception):
         self.lost.__cause__ = refusal
 
 
-def _retry_after_s(error: RequestError) -> float:
+def pause_asked_for_s(error: RequestError) -> float:
+    """How long the server asks to wait, within reason."""
     retry_after_s = error.detail.get("retry_after", 0.0)
     return min(float(retry_after_s), _LONGEST_RETRY_AFTER_S)
