@@ -126,13 +126,15 @@ def test_on_a_server_of_its_own_they_are_met_on_the_page(tmp_path: Path) -> None
 def test_a_server_that_is_killed_is_one_line(tmp_path: Path) -> None:
     lines = [line(0.0, "Tibi", "join"), line(0.1, "Tibi", "msg", "hello"), line(9000.0, "Tibi", "leave")]
     path = write(tmp_path / "one", lines)
-    with started(*LOCAL, *OPEN, "--record", str(tmp_path / "two")) as server:
-        with started("replay", os.fspath(path), "--into", server.url()) as replay:
-            with_the_line = next((tmp_path / "two").glob("*.mcap"))
-            while b"hello" not in exported(with_the_line):
-                assert replay.process.poll() is None
-            server.process.kill()
-            status, left = replay.end()
+    with (
+        started(*LOCAL, *OPEN, "--record", str(tmp_path / "two")) as server,
+        started("replay", os.fspath(path), "--into", server.url()) as replay,
+    ):
+        with_the_line = next((tmp_path / "two").glob("*.mcap"))
+        while b"hello" not in exported(with_the_line):
+            assert replay.process.poll() is None
+        server.process.kill()
+        status, left = replay.end()
     assert (status, len(left)) == (2, 1)
     assert "Tibi ↺: the connection has ended with close code 1006" in left[0]
 
