@@ -127,18 +127,15 @@ def test_a_server_that_is_killed_is_one_line(tmp_path: Path) -> None:
     lines = [line(0.0, "Tibi", "join"), line(0.1, "Tibi", "msg", "hello"), line(9000.0, "Tibi", "leave")]
     path = write(tmp_path / "one", lines)
     with started(*LOCAL, *OPEN, "--record", str(tmp_path / "two")) as server:
-        with started("replay", os.fspath(path), "--into", server.url()) as replay:
-            with_the_line = next((tmp_path / "two").glob("*.mcap"))
-            while b"hello" not in exported(with_the_line):
+        url = server.url()
+        recorded = the_file(tmp_path / "two")
+        with started("replay", os.fspath(path), "--into", url) as replay:
+            while "hello" not in finished("export", os.fspath(recorded), "--to", "jsonl").stdout:
                 assert replay.process.poll() is None
             server.process.kill()
             status, left = replay.end()
     assert (status, len(left)) == (2, 1)
     assert "Tibi ↺: the connection has ended with close code 1006" in left[0]
-
-
-def exported(path: Path) -> bytes:
-    return finished("export", os.fspath(path), "--to", "jsonl").stdout.encode()
 
 
 @pytest.mark.parametrize(
