@@ -86,11 +86,17 @@ OUTSIDE = {
     "_memory_stream",
     "_open_client",
     "_reconnecting",
+    "_report_command",
+    "_terminal",
     "_users_command",
     "bench",
     "recording",
+    "report",
     "testing",
 }
+# Of the package `report`: what reduces a recording, each importing only from those above it; and what draws.
+REPORT_PLAIN = ("_text", "_track", "_meetings", "_lines", "_data")
+KNOW_MATPLOTLIB = {"_canvas", "_figures", "_maps"}
 KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_link"}
 
 
