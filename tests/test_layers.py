@@ -172,3 +172,18 @@ def test_only_the_connection_and_the_client_know_the_websocket_library() -> None
             knowing.add(file.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     assert knowing <= KNOW_THE_WEBSOCKET_LIBRARY
     assert "_connection" in knowing
+
+
+def test_a_report_is_reduced_without_what_draws_it() -> None:
+    files = {file.stem: file for file in (PACKAGE / "report").glob("*.py")}
+    drawing = {"matplotlib", "mpl_toolkits", "numpy"}
+    knowing = {name for name in files if drawing & set(imports_of(files[name]))}
+    assert knowing == KNOW_MATPLOTLIB
+    for number, name in enumerate(REPORT_PLAIN):
+        neighbours = {
+            node.module
+            for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+        }
+        assert neighbours <= set(REPORT_PLAIN[:number])
+        assert "trio" not in set(imports_of(files[name]))

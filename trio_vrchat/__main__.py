@@ -52,6 +52,7 @@ _HELP = "A chat and presence server for VR headsets. Without a command it runs t
 _USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
        {_PROGRAM} bench [OPTIONS]
        {_PROGRAM} export FILE --to FORMAT [OPTIONS]
+       {_PROGRAM} report FILE [OPTIONS]
        {_PROGRAM} users COMMAND [OPTIONS]"""
 _EPILOGUE = (
     "Each option of the server can also be an environment variable (TRIO_VRCHAT_LOG_LEVEL=1) or a line in the file of "
@@ -296,6 +297,13 @@ def _app() -> App:
         "trio_vrchat._export_command:export",
         name="export",
         help="Write a recording as CSV, Parquet or JSON lines.",
+        help_epilogue="",
+        help_format="markdown",
+    )
+    app.command(
+        "trio_vrchat._report_command:report",
+        name="report",
+        help="Write a page about a recording: who was where and when, and who met whom.",
         help_epilogue="",
         help_format="markdown",
     )
