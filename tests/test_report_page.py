@@ -153,11 +153,9 @@ def test_names_are_text(file: Path) -> None:
     assert "\u202e" not in "".join(page.texts)
     drawn = {text.strip() for picture in pictures(page) for text in picture.itertext()}
     assert {"$x^2$ $\\frac", "_hidden", "&amp;", "<type>"} <= drawn
-    # A legend has its names, too: of so many people it is that of the types.
-    few = Reader(page_of(file, crowd(["_hidden", "$a$"])))
-    assert {"_hidden", "$a$"} <= {text.strip() for text in pictures(few)[-3].itertext()} | {
-        text.strip() for picture in pictures(few) for text in picture.itertext()
-    }
+    few = pictures(Reader(page_of(file, crowd(["_hidden", "$a$"]))))
+    (legend,) = [texts for picture in few if "x (metres)" in (texts := {text.strip() for text in picture.itertext()})]
+    assert {"_hidden", "$a$"} <= legend
 
 
 def test_who_does_not_see_it_is_told_the_same(file: Path) -> None:
@@ -250,6 +248,14 @@ def test_what_cannot_be_is_one_line(file: Path, capfd: pytest.CaptureFixture[str
         assert says in printed.err
         assert len(printed.err.splitlines()) == 1
     assert file.read_bytes() == before
+    assert not [*file.parent.glob("**/*.html")], "no page is left of what was none"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+def test_a_full_disk_is_one_line(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason=NO_MATPLOTLIB)
+    assert _main(["report", os.fspath(write(file, [])), "-o", "/dev/full"]) == 2
+    assert capfd.readouterr().err == "trio-vrchat: error: cannot write /dev/full: No space left on device\n"
 
 
 def test_without_matplotlib_it_says_what_to_install(

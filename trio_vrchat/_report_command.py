@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from . import recording
 from ._errors import RecordingError
 from ._terminal import progress, say
-from .report import reduce
+from .report import page, reduce
 
 
 def report(
@@ -37,28 +39,34 @@ def report(
     with recording.open(file) as opened:
         if output.exists() and os.path.samefile(output, file):
             raise RecordingError(f"{output} is the recording itself: name another file with -o")
-        try:
-            # Before all the work, and so that nothing is lost of a page that is there.
-            with output.open("ab"):
-                pass
-        except OSError as error:
-            raise _cannot_write(output, error) from error
-        with progress("reading") as tell:
-            session = reduce(opened, lambda: tell(opened.progress))
-    # (It draws with matplotlib, for which the rest of the program does not wait.)
-    from .report._page import page  # noqa: PLC0415
-
-    with progress("drawing") as tell:
-        html = page(session, tell)
-    try:
-        output.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise _cannot_write(output, error) from error
+        with _kept_if_whole(output):
+            with progress("reading") as tell:
+                session = reduce(opened, lambda: tell(opened.progress))
+            with progress("drawing") as tell:
+                html = page(session, tell)
+            _write(output, "wb", html.encode())
     for warning in filter(None, (session.lost, *session.left_out)):
         say(f"warning: {warning}")
     say(f"{output}: {len(session.people)} people, {sum(session.messages.values())} messages")
     return 0
 
 
-def _cannot_write(output: Path, error: OSError) -> RecordingError:
-    return RecordingError(f"cannot write {output}: {error.strerror}")
+@contextlib.contextmanager
+def _kept_if_whole(output: Path) -> Iterator[None]:
+    """Find out that it can be written before all the work; and leave none behind that was not."""
+    existed = output.exists()
+    _write(output, "ab", b"")
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            output.unlink(missing_ok=True)
+        raise
+
+
+def _write(output: Path, mode: Literal["ab", "wb"], data: bytes) -> None:
+    try:
+        with output.open(mode) as file:
+            file.write(data)
+    except OSError as error:
+        raise RecordingError(f"cannot write {output}: {error.strerror}") from error

@@ -15,6 +15,8 @@ the pieces of a page, `_page.py` is the page, with the larger of its sections in
 `_network.py`; `_text.py` is how times and names are written.
 """
 
+from collections.abc import Callable
+
 from ._data import Person, Sample, Session, reduce
 from ._meetings import Meeting, Pair
 from ._track import Stay, Track
@@ -22,8 +24,11 @@ from ._track import Stay, Track
 __all__ = ["Meeting", "Pair", "Person", "Sample", "Session", "Stay", "Track", "page", "reduce"]
 
 
-def page(session: Session) -> str:
-    """The whole page, as HTML. Raises ImportError without matplotlib."""
+def page(session: Session, tell: Callable[[float], None] = lambda _: None) -> str:
+    """The whole page, as HTML. `tell` is told how much of it is drawn, from 0 to 1.
+
+    Raises ImportError without matplotlib.
+    """
     from ._page import page as made  # noqa: PLC0415  (nobody else waits for matplotlib)
 
-    return made(session)
+    return made(session, tell)
