@@ -178,6 +178,15 @@ def test_way_and_speed_are_of_who_walks() -> None:
     assert [speed for _, speed in speeds] == pytest.approx([0.9, 0.1, 0, 0, 0, 0, 0, 0, 0, 0])
 
 
+def test_who_comes_out_of_a_silence_elsewhere_was_not_that_fast() -> None:
+    track = Track()
+    track.join(0)
+    walk(track, (0, 0), (40, 8))
+    track.finish(41)
+    assert track.walked_m == 8
+    assert max(speed for _, speed in track.speeds(0.1)) == pytest.approx(0.2)
+
+
 def test_a_jump_is_no_way_and_breaks_the_line() -> None:
     track = Track()
     track.join(0)

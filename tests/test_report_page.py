@@ -124,6 +124,18 @@ def test_it_says_who_met_whom_and_when(file: Path) -> None:
     assert ["Mara", "0:00", "2:00", "2:00", "1"] in page.rows
 
 
+def test_who_met_in_two_rooms_is_one_pair(file: Path) -> None:
+    lines = [event(0, name, room=room) for name in ("Tibi", "Anna") for room in ("lobby", "den")]
+    lines += [move(0, name, 0, room=room) for name in ("Tibi", "Anna") for room in ("lobby", "den")]
+    page = Reader(page_of(file, [*lines, event(30, "Tibi", "msg")]))
+    assert "1 pair of people met." in "".join(page.texts)
+    assert sorted(row[1:4] for row in page.rows if row[:1] in (["1"], ["2"])) == [
+        ["Anna", "Tibi", "den"],
+        ["Anna", "Tibi", "lobby"],
+    ]
+    assert ["Tibi", "1", "Anna (1:00)"] not in page.rows, "of two people there is nothing more to say"
+
+
 def test_it_needs_nothing_but_itself(file: Path) -> None:
     html = page_of(file, crowd(EVIL))
     page = Reader(html)

@@ -47,7 +47,9 @@ def _date(session: Session) -> str:
 def _lead(session: Session) -> str:
     people, rooms = count(len(session.people), "person", "people"), count(len(session.rooms), "room")
     pairs = pairs_that_met(session)
-    who = f"{count(len(pairs), 'pair')} of people met." if pairs else "Nobody met anybody."
+    # (In two rooms, two people are two rows of the table.)
+    met_somewhere = len({(pair.one, pair.other) for pair in pairs})
+    who = f"{count(met_somewhere, 'pair')} of people met." if pairs else "Nobody met anybody."
     if pairs:
         first = pairs[0]
         who += (

@@ -130,7 +130,8 @@ class Track:
             if piece >= _PIECE_M:
                 self._anchor = time, place
                 self.walked_m += piece
-                way = piece
+                # Who was silent for long did not walk all of it in the last second: at the mean speed.
+                way = piece * _SPEED_S / max(time - since, _SPEED_S)
                 if piece >= _WALKING_M_S * (time - since):
                     self.walking_m += piece
                     self.walking_s += time - since
