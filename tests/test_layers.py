@@ -100,11 +100,17 @@ OUTSIDE = {
     "_reconnecting",
     "_replay_command",
     "_replaying",
+    "_report_command",
+    "_terminal",
     "_users_command",
     "bench",
     "recording",
+    "report",
     "testing",
 }
+# Of the package `report`: what reduces a recording, each importing only from those above it; and what draws.
+REPORT_PLAIN = ("_text", "_track", "_meetings", "_lines", "_data")
+KNOW_MATPLOTLIB = {"_canvas", "_figures", "_maps"}
 KNOW_THE_WEBSOCKET_LIBRARY = {"_connection", "_stream", "_link"}
 
 
@@ -180,3 +186,18 @@ def test_only_the_connection_and_the_client_know_the_websocket_library() -> None
             knowing.add(file.relative_to(PACKAGE).parts[0].removesuffix(".py"))
     assert knowing <= KNOW_THE_WEBSOCKET_LIBRARY
     assert "_connection" in knowing
+
+
+def test_a_report_is_reduced_without_what_draws_it() -> None:
+    files = {file.stem: file for file in (PACKAGE / "report").glob("*.py")}
+    drawing = {"matplotlib", "mpl_toolkits", "numpy"}
+    knowing = {name for name in files if drawing & set(imports_of(files[name]))}
+    assert knowing == KNOW_MATPLOTLIB
+    for number, name in enumerate(REPORT_PLAIN):
+        neighbours = {
+            node.module
+            for node in ast.walk(ast.parse(files[name].read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.level == 1
+        }
+        assert neighbours <= set(REPORT_PLAIN[:number])
+        assert "trio" not in set(imports_of(files[name]))

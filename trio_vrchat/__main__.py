@@ -53,6 +53,7 @@ _USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
        {_PROGRAM} bench [OPTIONS]
        {_PROGRAM} export FILE --to FORMAT [OPTIONS]
        {_PROGRAM} replay FILE [OPTIONS]
+       {_PROGRAM} report FILE [OPTIONS]
        {_PROGRAM} users COMMAND [OPTIONS]"""
 _EPILOGUE = (
     "Each option of the server can also be an environment variable (TRIO_VRCHAT_LOG_LEVEL=1) or a line in the file of "
@@ -305,6 +306,13 @@ def _app() -> App:
         "trio_vrchat._replay_command:replay",
         name="replay",
         help="Let the people of a recording come back, on a running server or on one of its own.",
+        help_epilogue="",
+        help_format="markdown",
+    )
+    app.command(
+        "trio_vrchat._report_command:report",
+        name="report",
+        help="Write a page about a recording: who was where and when, and who met whom.",
         help_epilogue="",
         help_format="markdown",
     )

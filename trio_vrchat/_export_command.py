@@ -22,6 +22,7 @@ from cyclopts import Parameter
 from . import recording
 from ._errors import RecordingError
 from ._recording_file import Kind
+from ._terminal import progress, say
 
 COLUMNS = ("time", "room", "user", "type", "x", "y", "z", "rx", "ry", "rz", "t", "data")
 _TYPES = {"round_trips": "round_trip", "clocks": "clock"}
@@ -69,8 +70,8 @@ def export(
     write = {"csv": _write_csv, "jsonl": _write_lines, "parquet": _write_parquet}[to]
     with recording.open(file) as session, _opened(output) as out:
         try:
-            with _progress(session) as report:
-                count = write(session, _Filter(room, user), out, report)
+            with progress("exporting") as tell:
+                count = write(session, _Filter(room, user), out, lambda: tell(session.progress))
             out.flush()
         except BrokenPipeError:
             # Whoever read it has seen enough.
@@ -78,13 +79,9 @@ def export(
         except OSError as error:
             raise RecordingError(f"cannot write {output or 'to stdout'}: {error.strerror}") from error
     if session.lost:
-        _say(f"warning: {session.lost}")
-    _say(f"{count} messages")
+        say(f"warning: {session.lost}")
+    say(f"{count} messages")
     return 0
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201  (a message of the program)
 
 
 @contextlib.contextmanager
@@ -98,20 +95,6 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
         raise RecordingError(f"cannot write {output}: {error.strerror}") from error
     with out:
         yield out
-
-
-@contextlib.contextmanager
-def _progress(session: recording.Recording) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("exporting", total=1.0)
-        yield lambda: progress.update(task, completed=session.progress)
 
 
 def _rows(session: recording.Recording, wanted: _Filter, report: Callable[[], None]) -> Iterator[Row]:
