@@ -169,7 +169,14 @@ async def open_scripted(
     async with open_background() as nursery:
         nursery.start_soon(let_in)
         async with client_by_dialing(
-            server.dial, "memory", "/", user, "secret", reconnect=reconnect, dice=random.Random(seed)
+            server.dial,
+            "memory",
+            "/",
+            user,
+            "secret",
+            reconnect=reconnect,
+            dice=random.Random(seed),
+            wall_clock=trio.current_time,
         ) as client:
             [connection] = connections
             yield server, connection, client

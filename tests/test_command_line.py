@@ -92,6 +92,8 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (("--a\nb",), ("--a\\nb",)),
         (("brunch",), ("unexpected argument 'brunch'",)),
         (("--config", "missing.toml"), ("'missing.toml' of --config", "No such file")),
+        (("replay",), ("FILE is missing", "trio-vrchat replay --help")),
+        (("replay", "a", "--speed", "fast"), ("--speed", "fast", "trio-vrchat replay --help")),
         (("bench", "--users", "many"), ("--users", "many", "trio-vrchat bench --help")),
     ],
 )
@@ -182,7 +184,7 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
     values |= {"auth": "accounts", "store": "chat.db", "tls_cert": "a.pem", "tls_key": "b.pem"}
     values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
     values |= {"page": False, "metrics_networks": ("192.0.2.0/24", "::/0")}
-    values |= {"record": "study", "note": ("a=b", "c=d"), "pseudonyms": "key"}
+    values |= {"record": "study", "recordings": "studies", "note": ("a=b", "c=d"), "pseudonyms": "key"}
     values |= {"trust_proxy": ("10.1.0.0/16", "fd00::/8")}
     values["tls"] = None  # not beside a certificate of one's own
     values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
@@ -284,11 +286,22 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
     # Neither is for the bench.
     monkeypatch.setenv("TRIO_VRCHAT_FPS", "x")
     monkeypatch.setenv("TRIO_VRCHAT_CONFIG", "x")
-    given = "bench --url ws://a:1/ --users 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 --json"
+    given = (
+        "bench --url ws://a:1/ --users 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 --motion a/b.mcap --json"
+    )
     compared = ["bench", "--compare", "a=one {port}", "--compare", "b=two --x=1", "--rounds", "5"]
     for arguments in (given.split(), ["bench"], compared):
         assert main(*arguments) == 1
-    expected = bench.Options(url="ws://a:1/", users=2, send_hz=3.0, chat_hz=4.5, seconds=6.0, fps=7.0, pid=8)
+    expected = bench.Options(
+        url="ws://a:1/",
+        users=2,
+        send_hz=3.0,
+        chat_hz=4.5,
+        seconds=6.0,
+        fps=7.0,
+        pid=8,
+        motion=Path("a/b.mcap"),
+    )
     assert runs == [
         (expected, True, {}, 3),
         (bench.Options(), False, {}, 3),

@@ -79,6 +79,7 @@ def test_every_setting_is_tested_here() -> None:
         "exempt_networks",
         "metrics_networks",
         "record",
+        "recordings",
         "note",
         "pseudonyms",
         "trust_proxy",

@@ -46,6 +46,7 @@ ON_TRIO = (
     "_directory",
     "_session",
     "_login",
+    "_admin_requests",
     "_requests",
     "_timer",
     "_pump",
@@ -64,8 +65,18 @@ ON_TRIO = (
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
-BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file")
-BESIDE_ON_TRIO = ("_front", "_recorder", "_background", "_redis_engine")
+BESIDE_PLAIN = (
+    "_http",
+    "_web_files",
+    "_metrics",
+    "_site",
+    "_certificate",
+    "_recording_file",
+    "_recording_index",
+    "_recording_folder",
+    "_replay",
+)
+BESIDE_ON_TRIO = ("_front", "_recorder", "_recording_desk", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
 OUTSIDE = {
@@ -76,6 +87,7 @@ OUTSIDE = {
     "_blocking",
     "_client",
     "_client_rooms",
+    "_clock_report",
     "_conversation",
     "_event_queue",
     "_export_command",
@@ -86,6 +98,8 @@ OUTSIDE = {
     "_memory_stream",
     "_open_client",
     "_reconnecting",
+    "_replay_command",
+    "_replaying",
     "_report_command",
     "_terminal",
     "_users_command",

@@ -14,6 +14,8 @@ from websockets.sync.client import connect
 
 from tests.browser import ARTIFACTS, DEADLINE_MS, People, Person, browser, emulator, node_modules, people, rules
 from tests.program import LOCAL, LOOPBACK, Program, started
+from trio_vrchat._account_book import AccountBook
+from trio_vrchat._database import Database
 
 __all__ = ["browser", "emulator", "node_modules", "people", "rules"]
 
@@ -339,26 +341,29 @@ def test_it_fits_and_is_labelled(server: str, people: People, size: tuple[int, i
     assert page.evaluate(outside) == []
 
 
+# What axe finds.
+VIOLATIONS = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+    .flatMap(({id, nodes}) => nodes.map((node) => [id, node.html, node.failureSummary]))"""
+
+
 @pytest.mark.parametrize("size", [PHONE, (1280, 720)])
 def test_nobody_is_kept_out(server: str, people: People, rules: str, size: tuple[int, int]) -> None:
     """By axe: contrast, labels, landmarks, focus. Contrast is judged where a background is plain, not on the view."""
     # (What fades in is judged when it is there.)
     tibi = people("Tibi", size, reduced_motion="reduce")
-    found = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
-        .flatMap(({id, nodes}) => nodes.map((node) => [id, node.html, node.failureSummary]))"""
     tibi.open(server)
     tibi.page.evaluate(rules)
-    assert tibi.page.evaluate(found) == []
+    assert tibi.page.evaluate(VIOLATIONS) == []
     tibi.enter()
     tibi.until("() => trioVrchat.connected && trioVrchat.room !== null")
     tibi.say("hello")
     tibi.until_heard("Tibi", "hello")
     tibi.page.get_by_role("button", name="lobby").click()
     tibi.page.get_by_role("link", name="lobby").wait_for()
-    assert tibi.page.evaluate(found) == []
+    assert tibi.page.evaluate(VIOLATIONS) == []
     tibi.page.get_by_role("button", name="VR?").click()
     tibi.page.locator("#trouble:not(:empty)").wait_for()
-    assert tibi.page.evaluate(found) == []
+    assert tibi.page.evaluate(VIOLATIONS) == []
 
 
 def test_why_there_is_no_vr(server: str, people: People) -> None:
@@ -440,3 +445,65 @@ def test_the_picture_of_the_readme(server: str, people: People) -> None:
         kept = (ARTIFACTS.parent / "docs" / "page.png").read_bytes()
         # Width and height, which are all that is the same on every machine.
         assert made[16:24] == kept[16:24]
+
+
+def test_an_admin_records_and_sees_it_again(people: People, tmp_path: Path, rules: str) -> None:
+    store = str(tmp_path / "store.db")
+    database = Database(store)
+    for name, role in (("Ada", "admin"), ("Tibi", "user")):
+        AccountBook(database).add(name, "1234", role)
+    database.close()
+    options = ("--auth", "accounts", "--store", store, "--recordings", str(tmp_path / "study"))
+    with started(*LOCAL, *options) as program:
+        url = page_of(program)
+        ada = people("Ada", reduced_motion="reduce").come_in(url, password="1234")
+        tibi = people("Tibi").come_in(url, password="1234")
+        ada.until_with("Ada", "Tibi")
+        tibi.page.locator("#open-side").click()
+        assert tibi.page.get_by_role("heading", name="Recordings").is_hidden()
+        tibi.page.locator("#open-side").click()
+        ada.page.evaluate(rules)
+        ada.page.locator("#open-side").click()
+        ada.page.get_by_role("button", name="Record", exact=True).click()
+        ada.page.get_by_role("button", name="Stop recording").wait_for()
+        assert ada.page.evaluate(VIOLATIONS) == []
+        start = tibi.pose_of("Tibi")["head"]["pos"]
+        tibi.page.get_by_role("img").focus()
+        tibi.page.keyboard.down("KeyW")
+        ada.until(IS_AWAY, ["Tibi", start, 1.5])
+        tibi.page.keyboard.up("KeyW")
+        ada.until_sees("Tibi", tibi.pose_of("Tibi"))
+        end = tibi.pose_of("Tibi")
+        tibi.say("that was me")
+        ada.until_heard("Tibi", "that was me")
+        ada.page.get_by_role("button", name="Stop recording").click()
+        ada.page.get_by_role("button", name="Record", exact=True).wait_for()
+        tibi.page.get_by_role("button", name="Leave").click()
+        ada.until_with("Ada")
+
+        ada.page.locator("#recorded button").click()
+        player = ada.page.get_by_role("region", name="A recording")
+        player.wait_for()
+        ada.page.get_by_role("button", name="Pause").click()
+        slider = ada.page.get_by_role("slider", name="Moment")
+        # He is seen walking, and where he stood when it began.
+        slider.fill("0")
+        ada.until(IS_AWAY, ["Tibi", end["head"]["pos"], 1.4])
+        ada.page.get_by_role("button", name="Play").click()
+        ada.page.get_by_role("button", name="Play").wait_for()
+        ada.until_sees("Tibi", end)
+        ada.page.set_viewport_size({"width": 1280, "height": 720})
+        ada.picture("recording")
+        assert ada.page.evaluate(VIOLATIONS) == []
+        ada.page.set_viewport_size({"width": 390, "height": 844})
+        ada.picture("recording-phone")
+        assert ada.page.evaluate(VIOLATIONS) == []
+        slider.fill("0")
+        ada.until(IS_AWAY, ["Tibi", end["head"]["pos"], 1.4])
+        ada.page.get_by_role("button", name="Close").click()
+        player.wait_for(state="hidden")
+        ada.until("() => trioVrchat.poseOf('Tibi') === null")
+        tibi.come_in(url, password="1234")
+        ada.until("() => trioVrchat.poseOf('Tibi') !== null")
+        for person in (tibi, ada):
+            person.page.close()

@@ -323,7 +323,14 @@ async def test_its_name_is_the_one_that_rooms_show(autojump_clock: trio.testing.
         nursery.start_soon(let_in)
         with trio.fail_after(60):
             async with client_by_dialing(
-                server.dial, "memory", "/", "tibi", "secret", reconnect=True, dice=random.Random(1)
+                server.dial,
+                "memory",
+                "/",
+                "tibi",
+                "secret",
+                reconnect=True,
+                dice=random.Random(1),
+                wall_clock=trio.current_time,
             ) as client:
                 assert client.user == "Tiberius"
     server.close()
@@ -586,7 +593,14 @@ class Network:
     @asynccontextmanager
     async def open_client(self, user: str = "Tibi") -> AsyncIterator[trio_vrchat.Client]:
         async with client_by_dialing(
-            self.dial, "memory", "/", user, "secret", reconnect=True, dice=random.Random(1)
+            self.dial,
+            "memory",
+            "/",
+            user,
+            "secret",
+            reconnect=True,
+            dice=random.Random(1),
+            wall_clock=trio.current_time,
         ) as client:
             yield client
 

@@ -19,6 +19,7 @@ from ._errors import InvalidStructure as InvalidStructure
 from ._errors import ListenError as ListenError
 from ._errors import NotInRoom as NotInRoom
 from ._errors import RecordingError as RecordingError
+from ._errors import ReplayError as ReplayError
 from ._errors import RequestError as RequestError
 from ._errors import SlowDown as SlowDown
 from ._errors import StoreError as StoreError

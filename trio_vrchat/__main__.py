@@ -29,7 +29,7 @@ from . import _config
 from ._announcement import announce
 from ._blocking import run
 from ._config import Config, option_of
-from ._errors import AccountError, ConfigError, ListenError, RecordingError, StoreError
+from ._errors import AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError
 from ._logging import check_level, configure, one_line
 from ._users_command import app as users
 from ._version import __version__
@@ -52,6 +52,7 @@ _HELP = "A chat and presence server for VR headsets. Without a command it runs t
 _USAGE = f"""Usage: {_PROGRAM} [OPTIONS]
        {_PROGRAM} bench [OPTIONS]
        {_PROGRAM} export FILE --to FORMAT [OPTIONS]
+       {_PROGRAM} replay FILE [OPTIONS]
        {_PROGRAM} report FILE [OPTIONS]
        {_PROGRAM} users COMMAND [OPTIONS]"""
 _EPILOGUE = (
@@ -89,6 +90,7 @@ _METAVARS = {
     "exempt_networks": "NETWORK",
     "metrics": "NETWORK",
     "record": "FOLDER",
+    "recordings": "FOLDER",
     "note": "KEY=VALUE",
     "pseudonyms": "FILE",
     "trust_proxy": "NETWORK",
@@ -106,7 +108,7 @@ _ACCESS_OPTIONS = (
     "tls_key",
 )
 
-_RECORDING_OPTIONS = ("record", "note", "pseudonyms")
+_RECORDING_OPTIONS = ("record", "recordings", "note", "pseudonyms")
 
 
 def _server_options() -> list[inspect.Parameter]:
@@ -301,6 +303,13 @@ def _app() -> App:
         help_format="markdown",
     )
     app.command(
+        "trio_vrchat._replay_command:replay",
+        name="replay",
+        help="Let the people of a recording come back, on a running server or on one of its own.",
+        help_epilogue="",
+        help_format="markdown",
+    )
+    app.command(
         "trio_vrchat._report_command:report",
         name="report",
         help="Write a page about a recording: who was where and when, and who met whom.",
@@ -336,7 +345,7 @@ def _main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
         message = f"{_problem(error)} (see {command_line})"
-    except (AccountError, ConfigError, ListenError, RecordingError, StoreError) as error:
+    except (AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError) as error:
         message = str(error)
     except KeyboardInterrupt:
         return _INTERRUPTED

@@ -24,7 +24,8 @@ from ._database import Database
 from ._errors import AccountError, BadRequest, StoreError
 from ._names import are_look_alikes, name_key
 
-ROLES = ("user", "admin")
+ADMIN = "admin"
+ROLES = ("user", ADMIN)
 
 # OWASP's second choice for Argon2id: as hard as more memory, and small enough for a machine the size of a Raspberry Pi.
 _MEMORY_KIB = 19 * 1024
@@ -41,6 +42,14 @@ class Account:
     name: str
     role: str
     created: float
+
+
+@attrs.frozen
+class Standing:
+    """What stays the same as long as an account, its password and its role do. `mark` tells nothing of the password."""
+
+    mark: str
+    role: str
 
 
 class AccountBook:
@@ -79,10 +88,10 @@ class AccountBook:
                 _log.warning("a password could not be hashed anew: %s", error)
         return spelling
 
-    def mark(self, name: str) -> str | None:
-        """What stays the same as long as the account and its password do; None where there is no such account."""
-        rows = self._database.query("SELECT hash FROM accounts WHERE key = ?", name_key(name))
-        return hashlib.sha256(rows[0][0].encode()).hexdigest() if rows else None
+    def standing(self, name: str) -> Standing | None:
+        """None where there is no such account."""
+        rows = self._database.query("SELECT hash, role FROM accounts WHERE key = ?", name_key(name))
+        return Standing(hashlib.sha256(rows[0][0].encode()).hexdigest(), rows[0][1]) if rows else None
 
     def check_new(self, name: str) -> None:
         """Raises AccountError where there can be no new account of this name."""

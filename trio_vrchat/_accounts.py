@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from ._account_book import AccountBook
+from ._account_book import AccountBook, Standing
 from ._database import Database
 from ._errors import SlowDown
 from ._threads import InThread, one_at_a_time
@@ -48,9 +48,9 @@ class Accounts:
         async with self._one_at_a_time:
             return await self._in_thread(partial(self._book.check, user, password))
 
-    async def mark(self, user: str) -> str | None:
-        """What stays the same as long as the account and its password do; None without one. Raises StoreError."""
-        return await self._in_thread(partial(self._book.mark, user))
+    async def standing(self, user: str) -> Standing | None:
+        """None where the user has no account. Raises StoreError."""
+        return await self._in_thread(partial(self._book.standing, user))
 
 
 @asynccontextmanager

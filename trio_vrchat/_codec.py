@@ -34,6 +34,9 @@ from ._messages import (
     LoginOptions,
     PlainMessage,
     PlainTransformData,
+    PlaybackOptions,
+    RecordingsOptions,
+    RecordOptions,
     ResumeOptions,
     RoomMessage,
     SystemRequest,
@@ -153,8 +156,22 @@ def read_resume(options: dict[str, Any]) -> ResumeOptions:
 
 def read_clock(options: dict[str, Any]) -> ClockOptions:
     """Raises BadRequest (400)."""
-    clock: ClockOptions = _converted(options, ClockOptions, "options: ")
-    return clock
+    return _converted(options, ClockOptions, "options: ")
+
+
+def read_record(options: dict[str, Any]) -> RecordOptions:
+    """Raises BadRequest (400)."""
+    return _converted(options, RecordOptions, "options: ")
+
+
+def read_recordings(options: dict[str, Any]) -> RecordingsOptions:
+    """Raises BadRequest (400)."""
+    return _converted(options, RecordingsOptions, "options: ")
+
+
+def read_playback(options: dict[str, Any]) -> PlaybackOptions:
+    """Raises BadRequest (400)."""
+    return _converted(options, PlaybackOptions, "options: ")
 
 
 def _converted(value: object, kind: type[_T], where: str) -> _T:

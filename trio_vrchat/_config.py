@@ -171,6 +171,9 @@ class Config:
     record: str | None = attrs.field(default=None, validator=_path)
     """A folder: everything that happens is recorded there, in a new file each time the server starts."""
 
+    recordings: str | None = attrs.field(default=None, validator=_path)
+    """A folder: an admin may record into it and see its recordings again, on the page; left out: that of --record."""
+
     note: tuple[str, ...] = attrs.field(default=(), converter=_texts, validator=_notes)
     """KEY=VALUE for the recording's manifest: a condition, a seed, a participant. Several: give it again, or commas
     between them."""

@@ -9,6 +9,7 @@ A conversation ends with its connection: whatever waits for an answer then will 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import msgspec
 import trio
 
 from ._client_rooms import ClientRooms, Entry
-from ._errors import ERROR_BY_CODE, Conflict, ConnectionLost, InternalError, InvalidStructure
+from ._errors import ERROR_BY_CODE, Conflict, ConnectionLost, InternalError, InvalidStructure, RequestError
 from ._event_queue import EventQueue
 from ._events import Refused
 from ._link import Link
@@ -129,6 +130,24 @@ class Conversation:
             call.fail(self._lost)
         else:
             calls.append(call)
+
+    async def tell(self, room: str, kind: str) -> None:
+        """Ask for what the server answers only where it refuses it; returns when it has taken it.
+
+        Raises RequestError or ConnectionLost. It may be the refusal of something that was said in that room before.
+        """
+        call = self.expect(room, kind)
+        await self._link.send(encoded({"room": room, "type": kind, "data": ""}))
+        # Whatever the answer to this is, that to the one before would have come first.
+        with contextlib.suppress(RequestError):
+            await self.system("ping")
+        calls = self._room_calls.get(room)
+        if calls is None or call not in calls:
+            await call.wait()
+            return
+        calls.remove(call)
+        if not calls:
+            del self._room_calls[room]
 
     async def send(self, text: str) -> None:
         """Say what the protocol does not answer. Raises ConnectionLost."""

@@ -6,6 +6,7 @@ VrchatError
 ├── StoreError                  the store's file cannot be used
 ├── AccountError                an account cannot be made or changed as was asked
 ├── RecordingError              a recording cannot be made, or cannot be read
+├── ReplayError                 a recording cannot be replayed, or not to its end
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -52,6 +53,10 @@ class AccountError(VrchatError):
 
 class RecordingError(VrchatError):
     """A recording cannot be made, or cannot be read. The message says which, why, and what to do."""
+
+
+class ReplayError(VrchatError):
+    """A recording cannot be replayed, or not to its end. The message says why, and what to do."""
 
 
 class FrameViolation(VrchatError):

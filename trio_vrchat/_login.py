@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
+from ._account_book import Standing
 from ._admission import Peer
 from ._codec import check_user_name
 from ._errors import AccessDenied, BadRequest, Conflict, InternalError
@@ -26,7 +27,7 @@ Authenticator = Callable[[str, str, str], Awaitable[bool | str | None]]
 
 _log = logging.getLogger("trio_vrchat.connection")
 # What is the same as long as whoever was accepted under this name would be again; None where nobody would.
-Mark = Callable[[str], Awaitable[str | None]]
+Standings = Callable[[str], Awaitable[Standing | None]]
 
 
 @attrs.frozen
@@ -46,12 +47,12 @@ class Login:
         sessions: Sessions,
         failures: LoginFailures,
         authenticate: Authenticator | None,
-        mark: Mark | None = None,
+        standing_of: Standings | None = None,
     ) -> None:
         self._sessions = sessions
         self._failures = failures
         self._authenticate = authenticate
-        self._mark = mark
+        self._standing_of = standing_of
 
     async def log_in(self, asked: LoginOptions, peer: Peer, link: Link) -> Granted:
         """Let a user in. No checkpoint follows the change of the session.
@@ -82,20 +83,20 @@ class Login:
                     _log.error("authenticate must return True, False or a name, not a %s: %r is refused", kind, user)
                 attempt.failed()
                 raise AccessDenied(f"the login as {user!r} is refused")
-        mark = await self._mark(user) if self._mark is not None else None
+        standing = await self._standing_of(user) if self._standing_of is not None else None
         session = await self._sessions.held_by(user)
         if session is None:
             attempt.taken_back()
             verifier = Verifier(password) if self._authenticate is None else None
             session = self._sessions.open(user, verifier, link, resumable=resumable)
-            session.mark = mark
+            session.standing = standing
             return Granted(session, taken_over=False, resumable=resumable)
         if session.verifier is not None and not session.verifier.accepts(password):
             attempt.failed()
             raise Conflict(f"the name {user!r} is taken")
         attempt.taken_back()
         self._sessions.take_over(session, link, resumable=resumable)
-        session.mark = mark
+        session.standing = standing
         return Granted(session, taken_over=True, resumable=resumable)
 
     async def resume(self, token: str, link: Link) -> Session:
@@ -104,7 +105,8 @@ class Login:
         Raises AccessDenied (403): the token is not known, or whoever logged in would not be accepted any more.
         """
         session = self._sessions.with_token(token)
-        if session is not None and self._mark is not None and await self._mark(session.user) != session.mark:
+        standing_of = self._standing_of
+        if session is not None and standing_of is not None and await standing_of(session.user) != session.standing:
             raise AccessDenied(f"the account of {session.user!r} is gone, or has another password")
         # Again: it may have ended meanwhile.
         session = self._sessions.with_token(token)

@@ -40,6 +40,29 @@ class ClockOptions(TypedDict):
     bound: float
 
 
+class RecordOptions(TypedDict):
+    """Whether to record from now on, and what its manifest notes."""
+
+    on: bool
+    notes: NotRequired[dict[str, str]]
+
+
+class RecordingsOptions(TypedDict):
+    """Which recording's details; left out: the list of all."""
+
+    number: NotRequired[int]
+
+
+class PlaybackOptions(TypedDict):
+    """Which recording and room, and so many seconds of it from a time on; `seek`: from there anew."""
+
+    number: int
+    room: str
+    time: float
+    seconds: float
+    seek: NotRequired[bool]
+
+
 # The next are what most messages are made of. msgspec makes its own structures in half the time that it needs for
 # attrs' classes.
 

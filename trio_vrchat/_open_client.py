@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import ssl
+import time
 import urllib.parse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -56,16 +57,28 @@ async def open_client(
     # Nobody can guess when this client comes back.
     dice = random.Random()
     network_host = parts.netloc.rpartition("@")[2]
-    async with client_by_dialing(dial, network_host, target, user, password, reconnect=reconnect, dice=dice) as client:
+    async with client_by_dialing(
+        dial, network_host, target, user, password, reconnect=reconnect, dice=dice, wall_clock=time.time
+    ) as client:
         yield client
 
 
 @asynccontextmanager
 async def client_by_dialing(
-    dial: Dial, host: str, target: str, user: str, password: str, *, reconnect: bool, dice: random.Random
+    dial: Dial,
+    host: str,
+    target: str,
+    user: str,
+    password: str,
+    *,
+    reconnect: bool,
+    dice: random.Random,
+    wall_clock: Callable[[], float],
 ) -> AsyncIterator[Client]:
     """`open_client` over the streams that `dial` gives, one for each attempt; each is closed at its end."""
-    connecting = Connecting(user, password, partial(open_link, dial, host, target), reconnect=reconnect, dice=dice)
+    connecting = Connecting(
+        user, password, partial(open_link, dial, host, target), reconnect=reconnect, dice=dice, wall_clock=wall_clock
+    )
     async with open_background() as nursery:
         await nursery.start(connecting.run, name=f"connection of {user}")
         yield Client(connecting.rooms, connecting.events, connecting.line)

@@ -26,6 +26,7 @@ import trio
 
 from ._background import open_background
 from ._client_rooms import ClientRooms
+from ._clock_report import report_clock
 from ._conversation import Call, Conversation, Line, encoded
 from ._errors import (
     CannotConnect,
@@ -69,6 +70,7 @@ class Connecting:
         *,
         reconnect: bool,
         dice: random.Random,
+        wall_clock: Callable[[], float],
     ) -> None:
         self.events = EventQueue()
         self.rooms = ClientRooms(user, self.events.put)
@@ -77,6 +79,7 @@ class Connecting:
         self._open_link = open_link
         self._reconnect = reconnect
         self._dice = dice
+        self._wall_clock = wall_clock
         self._longest_pause_s = _FIRST_PAUSE_S
         self._session: str | None = None
         # Whether a login was ever granted; whether the last thing that the program was told is that we are connected.
@@ -121,7 +124,7 @@ class Connecting:
                 if lost.code == _REPLACED:
                     return lost
             except _NOT_NOW as error:
-                retry_after_s = _retry_after_s(error)
+                retry_after_s = pause_asked_for_s(error)
             except RequestError as error:
                 raise _NoWayBack(lost, error) from error
 
@@ -140,6 +143,7 @@ class Connecting:
                 attempt.deadline = math.inf
                 self.line.open(conversation)
                 connected()
+                nursery.start_soon(report_clock, conversation, self._wall_clock)
                 since = trio.current_time()
                 lost = await conversation.end()
                 if trio.current_time() - since >= _STEADY_S:
@@ -195,7 +199,7 @@ class Connecting:
             try:
                 await conversation.ask(room, JOIN)
             except SlowDown as error:
-                await trio.sleep(_retry_after_s(error))
+                await trio.sleep(pause_asked_for_s(error))
                 continue
             except Conflict:
                 pass  # our place was kept after all: the list came, or comes, unasked
@@ -214,6 +218,7 @@ class _NoWayBack(Exception):
         self.lost.__cause__ = refusal
 
 
-def _retry_after_s(error: RequestError) -> float:
+def pause_asked_for_s(error: RequestError) -> float:
+    """How long the server asks to wait, within reason."""
     retry_after_s = error.detail.get("retry_after", 0.0)
     return min(float(retry_after_s), _LONGEST_RETRY_AFTER_S)

@@ -20,6 +20,8 @@ import attrs
 import trio
 
 from . import _messages as messages
+from ._account_book import ADMIN
+from ._admin_requests import ADMIN_REQUESTS, Desk
 from ._admission import Peer
 from ._clock import WallClock
 from ._codec import (
@@ -78,6 +80,7 @@ class House:
     login: Login
     statistics: Statistics
     observation: Observation
+    desk: Desk
 
 
 @attrs.frozen
@@ -242,9 +245,20 @@ class Requests:
                 self._answer(messages.LISTING, self._directory.titles())
             case "clock":
                 self._note_clock(request.options)
+            case name if name in ADMIN_REQUESTS:
+                assert self.session is not None  # (403 before the login)
+                if not self.session.is_admin:
+                    raise AccessDenied(f"{name} is for admins")
+                return partial(self._administer, name, request.options)
             case _:
                 raise UnknownCommand("no system request has that name")
         return None
+
+    async def _administer(self, name: str, options: dict[str, Any]) -> None:
+        code_and_text, detail = await ADMIN_REQUESTS[name](self._house.desk, options)
+        # Nobody who was taken over meanwhile is answered.
+        if not self._taken_over:
+            self._answer(code_and_text, detail)
 
     def _note_clock(self, options: dict[str, Any]) -> None:
         clock = read_clock(options)
@@ -308,11 +322,12 @@ class Requests:
 
     def _session_detail(self) -> dict[str, Any]:
         assert self.session is not None
+        role = {"role": ADMIN} if self.session.is_admin else {}
         return {
             "session": self.session.token,
             "grace_s": self._house.config.resume_grace_s,
             "user": self.session.user,
-        }
+        } | role
 
     async def _come_back(self, held: dict[str, Held]) -> None:
         """Let the rooms of a session that was taken over or resumed send here, one after the other.

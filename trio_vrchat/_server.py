@@ -38,12 +38,13 @@ from ._directory import Directory
 from ._frame_clock import FrameClock
 from ._front import Front
 from ._keepalive import Keepalive
-from ._login import Authenticator, Login, Mark
+from ._login import Authenticator, Login, Standings
 from ._login_failures import LoginFailures
 from ._metrics import Metrics
 from ._observer import Observation, Observer
 from ._pump import Pump, open_pump
 from ._recorder import Recorder
+from ._recording_desk import RecordingDesk
 from ._requests import House
 from ._session import Sessions
 from ._site import Site
@@ -125,14 +126,14 @@ async def run_server(
                 config.store, keep=config.keep_events, limit_bytes=config.store_limit_bytes, in_thread=in_thread()
             )
             store = await files.enter_async_context(opening)
-        mark: Mark | None = None
+        standing_of: Standings | None = None
         if config.auth == "accounts" and authenticate is None:
             assert config.store is not None
             accounts = await files.enter_async_context(open_accounts(config.store, in_thread=in_thread()))
-            authenticate, mark = accounts.authenticate, accounts.mark
+            authenticate, standing_of = accounts.authenticate, accounts.standing
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, mark, store, in_thread())
+        building = _Building(config, listeners, context, authenticate, standing_of, store, in_thread)
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -189,16 +190,16 @@ class _Building:
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         context: ssl.SSLContext | None,
         authenticate: Authenticator | None,
-        mark: Mark | None,
+        standing_of: Standings | None,
         store: Store | None,
-        in_thread: InThread,
+        in_thread: Callable[[], InThread],
     ) -> None:
         self._config = config
         self._listeners = listeners
         self._store = store
         self._context = context
         self._authenticate = authenticate
-        self._mark = mark
+        self._standing_of = standing_of
         self._accepting = trio.CancelScope()
         self._directory: Directory | None = None
         newest_time = store.newest_time if store is not None else 0.0
@@ -206,7 +207,9 @@ class _Building:
         self._observation = Observation()
         self.stands = trio.Event()
         self.statistics = Statistics()
-        self.recorder = Recorder(config, self._observation, self.statistics, in_thread, self._show, self._clock.now)
+        self.recorder = Recorder(config, self._observation, self.statistics, in_thread(), self._show, self._clock.now)
+        folder = config.recordings if config.recordings is not None else config.record
+        self._desk = RecordingDesk(self.recorder, folder, in_thread())
 
     def stop(self) -> None:
         """Come down. Does not wait."""
@@ -256,8 +259,10 @@ class _Building:
     ) -> None:
         """Serve connections until the server is told to stop and they have ended."""
         config = self._config
-        login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._mark)
-        house = House(config, directory.clock, directory, sessions, login, self.statistics, self._observation)
+        login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._standing_of)
+        house = House(
+            config, directory.clock, directory, sessions, login, self.statistics, self._observation, self._desk
+        )
         connections = Connections(house, keepalive, pump)
         admission = Admission(config, connections_possible(), trio.current_time)
         front = self._open_front(connections, directory, admission)

@@ -23,6 +23,7 @@ from typing import Protocol
 import attrs
 import trio
 
+from ._account_book import ADMIN, Standing
 from ._admission import Peer
 from ._config import Config
 from ._directory import Directory, Entrance
@@ -99,13 +100,18 @@ class Session:
     token: str | None = None
     memberships: dict[str, Membership] = attrs.field(init=False, factory=dict)
     # Of the account that it stands on, where there are accounts.
-    mark: str | None = attrs.field(init=False, default=None)
+    standing: Standing | None = attrs.field(init=False, default=None)
     ending: bool = attrs.field(init=False, default=False)
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         assert self.link is not None
         self.link_number = self.link.number
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the account that it stands on is an admin's."""
+        return self.standing is not None and self.standing.role == ADMIN
 
     def who(self) -> dict[str, str | None]:
         """User and peer, for a log line's `extra`."""

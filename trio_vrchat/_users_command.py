@@ -49,7 +49,7 @@ def add(
     *,
     store: _Store,
     role: Annotated[
-        Literal["user", "admin"], Parameter(help="Kept with the account; what an admin may do is yet to come.")
+        Literal["user", "admin"], Parameter(help="An admin may record, and see recordings again.")
     ] = "user",
 ) -> int:
     """Add an account. The file is made if it is not there."""

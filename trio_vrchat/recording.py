@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -25,7 +24,6 @@ import attrs
 import msgspec
 import zstandard
 from mcap.exceptions import McapError
-from mcap.opcode import Opcode
 from mcap.records import Channel, Chunk, Header, McapRecord, Metadata
 from mcap.stream_reader import StreamReader
 
@@ -33,14 +31,10 @@ from ._errors import RecordingError
 from ._events import Joined, Left, Moved, Said, Transform, Vector
 from ._messages import JOIN, LEAVE, TRANSFORM
 from ._recording_file import KINDS, MANIFEST, PROFILE, VERSION, Kind
+from ._recording_index import LIMIT_BYTES, MAGIC, messages, unpacked
 
 __all__ = ["ClockOffset", "Joined", "Left", "Moved", "Recording", "RoundTrip", "Said", "open"]
 
-# What anything in a file may take: a chunk of the largest messages is far below. A damaged length is not believed.
-_LIMIT_BYTES = 64 * 1024 * 1024
-_RECORD = struct.Struct("<BQ")
-_MESSAGE = struct.Struct("<HIQQ")
-_MAGIC = b"\x89MCAP0\r\n"
 # Whatever a file holds that was cut or damaged: the reader of MCAP checks no more than it needs.
 _DAMAGE = (McapError, struct.error, ValueError, KeyError, TypeError, EOFError, zstandard.ZstdError)
 
@@ -52,7 +46,7 @@ class _Bounded:
         self._stream = stream
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _LIMIT_BYTES:
+        if not 0 <= size <= LIMIT_BYTES:
             raise ValueError(f"a length of {size}")
         return self._stream.read(size)
 
@@ -121,7 +115,7 @@ class Recording:
                 if isinstance(record, Channel) and record.topic in KINDS:
                     topics[record.id] = record.topic
                 elif isinstance(record, Chunk):
-                    for channel, time, data in _messages(record):
+                    for channel, time, data in messages(unpacked(record.data, record.uncompressed_crc)):
                         count, last = count + 1, max(last, time)
                         kind = topics.get(channel)
                         if kind in wanted:
@@ -157,13 +151,11 @@ class Recording:
     def _records(self) -> Iterator[McapRecord]:
         self._stream.seek(0)
         stream: Any = _Bounded(self._stream)
-        return StreamReader(stream, emit_chunks=True, record_size_limit=_LIMIT_BYTES).records
+        return StreamReader(stream, emit_chunks=True, record_size_limit=LIMIT_BYTES).records
 
     def _read_manifest(self) -> Mapping[str, Any]:
-        if (start := self._stream.read(len(_MAGIC))) != _MAGIC:
-            raise RecordingError(
-                f"{self.path} is no recording: it begins with {start[:16]!r}, and MCAP with {_MAGIC!r}"
-            )
+        if (start := self._stream.read(len(MAGIC))) != MAGIC:
+            raise RecordingError(f"{self.path} is no recording: it begins with {start[:16]!r}, and MCAP with {MAGIC!r}")
         try:
             for record in self._records():
                 if isinstance(record, Header) and record.profile != PROFILE:
@@ -230,23 +222,6 @@ class _Row(msgspec.Struct):
 
 
 _decode_row = msgspec.json.Decoder(_Row).decode
-
-
-def _messages(chunk: Chunk) -> Iterator[tuple[int, int, bytes]]:
-    """Channel, time in nanoseconds and data of each message. (In the package each takes ten times as long.)"""
-    if zstandard.frame_content_size(chunk.data) > _LIMIT_BYTES:
-        raise ValueError("a chunk is too large")
-    data = zstandard.ZstdDecompressor().decompress(chunk.data)
-    if zlib.crc32(data) != chunk.uncompressed_crc:
-        raise ValueError("a chunk is damaged")
-    position = 0
-    while position < len(data):
-        opcode, size = _RECORD.unpack_from(data, position)
-        start = position + _RECORD.size
-        position = start + size
-        if opcode == Opcode.MESSAGE:
-            channel, _, time, _ = _MESSAGE.unpack_from(data, start)
-            yield channel, time, data[start + _MESSAGE.size : position]
 
 
 def _event(kind: Kind, line: dict[str, Any]) -> Event:

@@ -255,7 +255,14 @@ class MemoryServer:
             return client_end
 
         async with client_by_dialing(
-            dial, "memory", "/", user, password, reconnect=reconnect, dice=random.Random(number)
+            dial,
+            "memory",
+            "/",
+            user,
+            password,
+            reconnect=reconnect,
+            dice=random.Random(number),
+            wall_clock=trio.current_time,
         ) as client:
             yield client
 

@@ -9,6 +9,7 @@ const { ServerClock } = await web('clock');
 const { Ring, CHOOSE_M } = await web('ring');
 const { Rig } = await web('rig');
 const { spawnOf } = await web('spawn');
+const { Player } = await web('player');
 const { PHRASES, wordsOf } = await web('phrases');
 const { whyNotIn, whyNot } = await web('words');
 const { clipped, wrapped } = await web('atlas');
@@ -401,4 +402,115 @@ test('how far our clock is off is said once it is known, and seldom', () => {
   assert.ok(Math.abs(clock.bound - 0.1) < 1e-3);
   for (let i = 0; i < 20; i++) stand.visit.tick();
   assert.equal(said().length, 1);
+});
+
+const recorded = { number: 3, name: 'a', started: 1000, until: 1060, rooms: { den: 1, lobby: 4 } };
+
+/** A player whose questions are answered by hand. */
+function aPlayer(details = recorded) {
+  const [questions, troubles] = [[], []];
+  const player = new Player(
+    details,
+    (options, answered) => questions.push({ options, answered: (entries, until) => answered({ code: 200, detail: { entries, until } }), refused: answered }),
+    (response) => troubles.push(response),
+  );
+  return { player, questions, troubles };
+}
+
+const at = (time, user, type = 'transform', data = {}) => ({ time, user, type, data });
+
+test('a recording begins with who is there, and goes on as fast as time does', () => {
+  const { player, questions } = aPlayer();
+  player.tick(0);
+  assert.deepEqual(questions[0].options, { number: 3, room: 'lobby', time: 1000, seconds: 2, seek: true });
+  player.tick(0.1);
+  assert.equal(questions.length, 1, 'one question at a time');
+  assert.equal(player.position, 1000, 'nothing is there to be shown yet');
+  questions[0].answered([at(900, 'Tibi', 'join'), at(950, 'Tibi'), at(1000.5, 'Tibi'), at(1001, 'Anna', 'join'), at(1001.5, 'Tibi', 'leave')], 1002);
+  let due = player.tick(0.2);
+  assert.deepEqual([due.anew, due.members, due.entries.map(({ time }) => time)], [true, true, [900, 950]]);
+  assert.deepEqual([...player.members], ['Tibi']);
+  assert.deepEqual(questions[1].options, { number: 3, room: 'lobby', time: 1002, seconds: 2, seek: false });
+  const shown = [];
+  for (let now = 0.3; now < 1.25; now += 0.1) {
+    due = player.tick(now);
+    assert.equal(due.anew, false);
+    shown.push(...due.entries.map(({ time }) => [Math.round(time * 10) / 10, Math.ceil((now - 0.1) * 10) / 10]));
+  }
+  assert.deepEqual(shown.map(([time]) => time), [1000.5, 1001]);
+  assert.deepEqual([...player.members].sort(), ['Anna', 'Tibi']);
+  for (let now = 1.3; now < 5; now += 0.1) player.tick(now);
+  assert.equal(player.position, 1002, 'where nothing more has come it waits');
+  assert.deepEqual([...player.members], ['Anna']);
+  assert.ok(player.playing);
+});
+
+test('a seek forgets what waits, and an answer from before it is not heard', () => {
+  const { player, questions } = aPlayer();
+  player.tick(0);
+  questions[0].answered([at(1000, 'Tibi', 'join'), at(1001, 'Tibi')], 1002);
+  player.tick(0.1);
+  player.playing = false;
+  player.seek(1030);
+  player.tick(0.2);
+  questions[1].answered([at(1003, 'Tibi')], 1004);
+  assert.deepEqual(player.tick(0.3).entries, []);
+  assert.deepEqual(questions[2].options, { number: 3, room: 'lobby', time: 1030, seconds: 2, seek: true });
+  questions[2].answered([at(1020, 'Anna', 'join'), at(1021, 'Anna'), at(1031, 'Anna')], 1032);
+  const due = player.tick(0.4);
+  assert.deepEqual([due.anew, due.entries.map(({ time }) => time), [...player.members]], [true, [1020, 1021], ['Anna']]);
+  for (let now = 0.5; now < 4; now += 0.1) assert.deepEqual(player.tick(now).entries, [], 'it stands still');
+  player.seek(5000);
+  assert.equal(player.position, 1060);
+  player.turn('den');
+  player.tick(4.1);
+  assert.equal(questions.at(-1).options.room, 'den');
+});
+
+test('at eight times the speed it asks for more at once, and ends at the end', () => {
+  const { player, questions } = aPlayer();
+  player.speed = 8;
+  const asked = [];
+  let now = 0;
+  for (; now < 20 && player.playing; now += 0.1) {
+    player.tick(now);
+    while (asked.length < questions.length) asked.push(now);
+    const { options, answered } = questions.at(-1);
+    assert.ok(options.seconds <= 20);
+    // A slow network: each answer takes a second.
+    if (now - asked.at(-1) > 0.95) answered([], Math.min(1060, options.time + options.seconds));
+  }
+  assert.equal(player.position, 1060);
+  assert.ok(now > 8 && now < 9, `a minute took ${now} s, the first answer included`);
+  assert.equal(player.playing, false);
+  player.toggle();
+  player.tick(now + 0.1);
+  assert.deepEqual([player.playing, player.position, questions.at(-1).options.seek], [true, 1000, true]);
+});
+
+test('who is told to slow down asks again later; what is refused ends it', () => {
+  const { player, questions, troubles } = aPlayer();
+  player.tick(0);
+  questions[0].refused({ code: 429, detail: { retry_after: 3 } });
+  player.tick(2.9);
+  assert.equal(questions.length, 1);
+  player.tick(3.1);
+  assert.equal(questions.length, 2);
+  questions[1].refused({ code: 400, detail: { reason: 'there is no recording 3' } });
+  player.tick(10);
+  assert.deepEqual([player.playing, questions.length, troubles.length], [false, 2, 1]);
+});
+
+test('a room knows where each of its members was last', () => {
+  const room = new Room('den', 'Tibi');
+  room.take([at(1, 'Anna', 'join'), at(1, 'Tibi', 'join')]);
+  room.take([at(2, 'Anna'), at(2, 'Nobody')]);
+  room.take([at(3, 'Anna')]);
+  assert.deepEqual([...room.moved], [['Anna', at(3, 'Anna')]]);
+  room.take([at(4, 'Anna', 'leave')]);
+  assert.equal(room.moved.size, 0);
+  room.take([at(5, 'Anna', 'join')]);
+  room.take([at(5.5, 'Anna')]);
+  room.take([at(6, 'Tibi', 'join')]);
+  assert.equal(room.moved.size, 0, 'of who left while we were away');
 });

@@ -9,8 +9,8 @@
 several servers in turn.
 
 Reading order: `_load.py` is the run, `_user.py` one of its users. Beneath those, `_wire.py` knows WebSocket,
-`_protocol.py` what is said, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps the books on
-chat, `_result.py` holds the figures, `_compare.py` lays those of several servers side by side,
+`_protocol.py` what is said, `_motion.py` where, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps
+the books on chat, `_result.py` holds the figures, `_compare.py` lays those of several servers side by side,
 `_server_process.py` starts servers and reads what they cost, and `_options.py` says what may be asked for.
 
 Trio has no part in it, nor has any WebSocket library: a load generator that shares its machinery with the

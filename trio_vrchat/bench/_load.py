@@ -29,8 +29,9 @@ from collections.abc import Callable
 from attrs import frozen
 
 from ._ledger import Ledger, percentile
+from ._motion import paths
 from ._options import BenchError, Options
-from ._protocol import ChatMark, Scanner, transform_frames
+from ._protocol import ChatMark, Scanner
 from ._result import Result
 from ._schedule import Schedule
 from ._server_process import Usage, usage
@@ -90,7 +91,7 @@ class _Load:
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._users: list[User] = []
-        self._steps = transform_frames()
+        self._paths = paths(options)
         self._mark = ChatMark(self._run_id)
         self._scanner = Scanner(self._mark)
         self._ledger = Ledger(options.users, options.chat_lines)
@@ -184,8 +185,10 @@ class _Load:
         user = self._users[index]
         if user.stage is not Stage.PRESENT:
             return
-        # Everybody walks the same circle, each from a place of their own.
-        if user.send(self._steps[(lap + 37 * index) % len(self._steps)]):
+        # Of those who walk the same path, each begins at a place of their own.
+        follower, which = divmod(index, len(self._paths))
+        path = self._paths[which]
+        if user.send(path[(lap + 37 * follower) % len(path)]):
             self._transforms_sent += 1
         else:
             self._sends_blocked += 1

@@ -6,6 +6,7 @@ the value and what to do about it, and not found out after a minute of measuring
 
 import math
 import sys
+from pathlib import Path
 
 from attrs import frozen
 
@@ -40,6 +41,7 @@ class Options:
         fps: batches a second that a server started for the run may send; does nothing with a ``url``.
         pid: the process of the server at ``url``, for its CPU time and memory; its children are counted with
             it.
+        motion: a recording, the paths of whose people the users take; without one, they walk in a circle.
     """
 
     url: str | None = None
@@ -49,6 +51,7 @@ class Options:
     seconds: float = 10.0
     fps: float = 20.0
     pid: int | None = None
+    motion: Path | None = None
 
     @property
     def chat_lines(self) -> int:

@@ -117,6 +117,11 @@ def transform_frames() -> list[bytes]:
     return frames
 
 
+def transform_frame(data: bytes) -> bytes:
+    """The frame that says that the user is at `data`, a transform's as JSON."""
+    return client_frame(TEXT, b'{"room":"%b","type":"transform","data":%b}' % (_ROOM.encode(), data))
+
+
 def _text_frame(message: dict[str, object]) -> bytes:
     return client_frame(TEXT, json.dumps(message, separators=(",", ":")).encode())
 

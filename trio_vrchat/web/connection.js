@@ -43,6 +43,7 @@ const NOT_NOW = new Set([429, 500, 503]);
 /**
  * @typedef {object} Granted
  * @property {string} user what rooms call us
+ * @property {boolean} admin
  * @property {number} time
  * @property {boolean} kept the server goes on where we were
  * @property {string[]} inside the rooms that it has us in
@@ -205,7 +206,8 @@ export class Connection {
     this.#clock.reconnected();
     const kept = 'complete' in detail;
     const inside = kept ? Object.keys(detail.complete) : ['lobby'];
-    this.#listener.granted({ user: detail.user ?? this.#login.user, time, kept, inside });
+    const admin = detail.role === 'admin';
+    this.#listener.granted({ user: detail.user ?? this.#login.user, admin, time, kept, inside });
     this.tick();
   }
 

@@ -64,6 +64,10 @@ export class Interface {
     if (open) this.#host.openSide();
   }
 
+  closeSide() {
+    this.#side(false);
+  }
+
   /** Are the lists seen? */
   get sideIsOpen() {
     return !byId('side').hidden;

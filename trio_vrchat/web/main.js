@@ -19,11 +19,16 @@ import { lastName, passwordFor, rememberName } from './credentials.js';
 import { whyNoVr } from './headset.js';
 import { Interface } from './interface.js';
 import { PHRASES, gestureOf, wordsOf } from './phrases.js';
+import { Player } from './player.js';
+import { Recordings } from './recordings.js';
 import { Sender } from './sender.js';
 import { spawnOf } from './spawn.js';
 import { Stage } from './stage.js';
 import { LOBBY, ROOM_LIMIT, Visit } from './visit.js';
+import { whyNot } from './words.js';
 
+/** A recording goes on as often as a screen does, or half. */
+const PLAY_EVERY_S = 1 / 40;
 const TICK_S = 0.25, ROOMS_EVERY_S = 5, SETTLE_S = 1;
 
 const localNow = () => performance.now() / 1000;
@@ -32,6 +37,8 @@ let clock = new ServerClock();
 let sender = new Sender();
 /** @type {Visit | null} */
 let visit = null;
+/** The recording that is shown in place of the room. @type {Player | null} */
+let player = null;
 /** The name of the room that we were last shown in. @type {string | null} */
 let placed = null;
 /** Until then the place where we came in may still be changed, once. */
@@ -68,6 +75,7 @@ const page = new Interface(
     openSide: () => {
       people();
       listRooms();
+      listRecordings();
     },
     vr: () => void enterVr(),
   },
@@ -81,6 +89,11 @@ const chat = new Chat(
   },
   () => page.toRoom(),
 );
+const recordings = new Recordings({
+  record: (on) => administer('record', { on }, listRecordings),
+  play: (number) => administer('recordings', { number }, play),
+  stop: stopPlaying,
+});
 const stage = new Stage({
   serverNow,
   moved: (pose) => {
@@ -100,6 +113,7 @@ function enter(user, password) {
   clock = new ServerClock();
   sender = new Sender();
   placed = null;
+  recordings.hide();
   const coming = new Visit(serverUrl(), { user, pass: password || passwordFor(user) }, roomOfAddress(), clock, {
     state: (state, why) => {
       if (coming !== visit) return;
@@ -116,6 +130,7 @@ function enter(user, password) {
 }
 
 function goAway() {
+  stopPlaying();
   const left = visit;
   visit = null;
   left?.leave();
@@ -131,6 +146,7 @@ function atTheDoor(why) {
 
 /** @param {import('./room.js').Room} room */
 function arrived(room) {
+  stopPlaying();
   const { user } = /** @type {Visit} */ (visit);
   rememberName(user);
   if (roomOfAddress() !== room.name) history.replaceState(null, '', `#${encodeURIComponent(room.name)}`);
@@ -146,15 +162,17 @@ function arrived(room) {
   chat.show(room.log);
   people();
   listRooms();
+  listRecordings();
 }
 
 /** @param {import('./room.js').Room} room @param {import('./room.js').Changes} changes */
 function heard(room, { members, lines, moved }) {
   const { user: us } = /** @type {Visit} */ (visit);
-  if (members) {
-    stage.world.follow(room.members.keys(), us);
-    people();
-  }
+  if (members) people();
+  if (lines.length > 0) chat.add(lines);
+  // The room goes on while a recording is shown in it.
+  if (player) return;
+  if (members) stage.world.follow(room.members.keys(), us);
   const now = serverNow();
   for (const entry of moved) if (entry.user !== us) stage.world.moved(entry, now);
   // Where the others stand comes just after who they are, and nobody is to stand in anybody.
@@ -162,14 +180,76 @@ function heard(room, { members, lines, moved }) {
     settledAt = 0;
     stage.spawn(spawnOf(us, stage.world.places()));
   }
-  if (lines.length === 0) return;
-  chat.add(lines);
-  for (const { user, type, data, old } of lines) {
-    const gesture = type === 'emote' ? gestureOf(data) : undefined;
-    if (!old && (gesture || type === 'msg')) {
-      stage.world.said(user, gesture?.sign ?? wordsOf(type, data), gesture?.data ?? null, localNow());
+  for (const line of lines) if (!line.old) said(line);
+}
+
+/** Over the head of whoever said it. @param {import('./room.js').Entry} entry */
+function said({ user, type, data }) {
+  const gesture = type === 'emote' ? gestureOf(data) : undefined;
+  if (gesture || type === 'msg') {
+    stage.world.said(user, gesture?.sign ?? wordsOf(type, data), gesture?.data ?? null, localNow());
+  }
+}
+
+/** @param {string} system @param {object} options @param {(detail: any) => void} done */
+function administer(system, options, done) {
+  visit?.request(system, options, (response) => {
+    if (response.code < 300) done(response.detail);
+    else page.trouble(whyNot(response));
+  });
+}
+
+function listRecordings() {
+  if (!visit?.admin || !page.sideIsOpen) return;
+  visit.request('recordings', {}, ({ code, detail }) => {
+    if (code === 212) recordings.list(detail?.recordings ?? [], detail?.recording ?? null);
+  });
+}
+
+/** @param {import('./player.js').Details} details */
+function play(details) {
+  if (!visit?.room) return;
+  stopPlaying();
+  player = new Player(
+    details,
+    (options, answered) => visit?.request('playback', options, answered),
+    (response) => page.trouble(whyNot(response)),
+  );
+  stage.world.clear();
+  page.closeSide();
+  recordings.open(player);
+}
+
+/** What has happened in the recording since the last time, as if it happened now. */
+function playOn() {
+  if (player === null) return;
+  const { anew, members, entries } = player.tick(localNow());
+  if (anew) stage.world.clear();
+  // We are a guest in it: whoever has our name there is somebody to be seen.
+  if (members) stage.world.follow(player.members, '');
+  const now = serverNow();
+  for (const entry of entries) {
+    if (entry.type === 'transform') {
+      // The capture time is by the clock of then.
+      const time = now - (player.position - entry.time) / player.speed;
+      stage.world.moved({ ...entry, time, data: { ...entry.data, t: undefined } }, now);
+    } else {
+      said(entry);
     }
   }
+  recordings.show();
+}
+
+/** The room as it is now. */
+function stopPlaying() {
+  if (player === null) return;
+  player = null;
+  recordings.close();
+  stage.world.clear();
+  if (!visit?.room) return;
+  stage.world.follow(visit.room.members.keys(), visit.user);
+  const now = serverNow();
+  for (const entry of visit.room.moved.values()) if (entry.user !== visit.user) stage.world.moved({ ...entry, time: now }, now);
 }
 
 function people() {
@@ -221,7 +301,11 @@ document.addEventListener('visibilitychange', () => {
   if (!document.hidden) visit?.hurry();
 });
 setInterval(() => visit?.tick(), TICK_S * 1000);
-setInterval(listRooms, ROOMS_EVERY_S * 1000);
+setInterval(() => {
+  listRooms();
+  listRecordings();
+}, ROOMS_EVERY_S * 1000);
+setInterval(playOn, PLAY_EVERY_S * 1000);
 /** @type {any} */ (navigator).xr?.addEventListener?.('devicechange', () => void findHeadset());
 
 Object.defineProperty(globalThis, 'trioVrchat', {

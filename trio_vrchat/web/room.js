@@ -21,6 +21,8 @@ export const LOG_LIMIT = 200;
 export class Room {
   /** @type {Map<string, number>} name → when they joined, us included */
   members = new Map();
+  /** @type {Map<string, Entry>} the newest transform of each that has moved */
+  moved = new Map();
   /** @type {Line[]} oldest first */
   log = [];
   /** @type {number | null} */
@@ -55,13 +57,19 @@ export class Room {
     const changes = { members: false, lines: [], moved: [] };
     for (const entry of entries) {
       if (entry.type === 'transform') {
-        if (this.members.has(entry.user)) changes.moved.push(entry);
+        if (this.members.has(entry.user)) {
+          changes.moved.push(entry);
+          this.moved.set(entry.user, entry);
+        }
         continue;
       }
       if (entry.time <= this.#heardUntil) continue;
       this.seen = entry.time;
       if (entry.type === 'join') this.members.set(entry.user, entry.time);
-      if (entry.type === 'leave') this.members.delete(entry.user);
+      if (entry.type === 'leave') {
+        this.members.delete(entry.user);
+        this.moved.delete(entry.user);
+      }
       if (entry.type === 'join' || entry.type === 'leave') changes.members = true;
       changes.lines.push({ ...entry, old: entry.time < this.#joinedAt });
     }
@@ -73,6 +81,7 @@ export class Room {
   #welcome(entries) {
     const before = this.members;
     this.members = new Map(entries.map(({ user, time }) => [user, time]));
+    for (const user of this.moved.keys()) if (!this.members.has(user)) this.moved.delete(user);
     this.#joinedAt = this.members.get(this.#us) ?? 0;
     /** @type {Line[]} */
     const lines = [];

@@ -35,6 +35,8 @@ export class Visit {
   /** @type {State} */
   state = 'connecting';
   user;
+  /** May we see recordings? */
+  admin = false;
   /** @type {Room | null} the room we are in */
   room = null;
   /** The name of the room that we want to be in. */
@@ -97,6 +99,11 @@ export class Visit {
     });
   }
 
+  /** @param {string} system @param {object} options @param {(response: import('./words.js').Response) => void} answered */
+  request(system, options, answered) {
+    this.#connection.request(system, options, answered);
+  }
+
   leave() {
     this.#connection.close();
     this.#become('ended', '');
@@ -113,6 +120,7 @@ export class Visit {
   /** @param {import('./connection.js').Granted} granted */
   #granted(granted) {
     this.user = granted.user;
+    this.admin = granted.admin;
     this.#inside = new Set(granted.inside);
     for (const [name, room] of this.#rooms) {
       if (granted.kept && !this.#inside.has(name)) this.#rooms.delete(name);

@@ -37,6 +37,8 @@ export function whyNot({ code, detail = {} }) {
       return `The server does not take that: ${reason(detail)}`;
     case 401:
       return 'You are not in that room any more.';
+    case 409:
+      return `That does not go together with how things are: ${reason(detail)}`;
     case 413:
       return LIMITS.get(detail.limit) ?? 'That is more than the server takes.';
     case 429:
