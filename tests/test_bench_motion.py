@@ -61,6 +61,9 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_motion, "MOST_STEPS", 20)
     assert [len(found) for found in paths(options(path))] == [10, 10]
     assert [len(found) for found in paths(options(path, send_hz=0.0))] == [1, 1]
+    # Though somebody else's is never complete.
+    path = write(tmp_path / "two", lines[:100] + moves("B", (0.0, 1), (0.1, 2)))
+    assert [len(found) for found in paths(options(path))] == [10, 1]
 
 
 @pytest.mark.parametrize(

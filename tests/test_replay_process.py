@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ import pytest
 import trio
 
 from trio_vrchat import Client, Said, Transform, Vector, open_client
+from trio_vrchat._account_book import AccountBook
+from trio_vrchat._database import Database
+from trio_vrchat._replaying import PASSWORD
 
 from .program import DEADLINE_S, LOCAL, Program, finished, started
 from .recorded import Entry, line, pose, read, write
@@ -185,3 +189,18 @@ def test_the_page_s_address_is_a_server_s(tmp_path: Path) -> None:
         url = server.url("http").replace("127.0.0.1", "localhost") + "#den"
         done = finished("replay", os.fspath(path), "--into", url)
     assert done.returncode == 0, done.stderr
+
+
+def test_with_accounts_the_password_is_a_variable(tmp_path: Path) -> None:
+    store = str(tmp_path / "chat.db")
+    with contextlib.closing(Database(store, create=True)) as database:
+        AccountBook(database).add("Tibi ↺", "correct", "user")
+    path = write(tmp_path / "one", [line(0.0, "Tibi", "join"), line(0.1, "Tibi", "leave")])
+    with started(*LOCAL, *OPEN, "--auth", "accounts", "--store", store) as server:
+        command = ("replay", os.fspath(path), "--into", server.url())
+        with started(*command, variables={PASSWORD: "correct"}) as replay:
+            assert replay.end()[0] == 0
+        refused = finished(*command)
+    assert refused.returncode == 2
+    assert "Tibi ↺: the login is refused: where a server keeps accounts, each name needs one" in refused.stderr
+    assert PASSWORD in refused.stderr

@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_vrchat import CannotConnect, Client, Config, ReplayError, recording, testing
+from trio_vrchat import CannotConnect, Client, Config, ReplayError, SlowDown, recording, testing
 from trio_vrchat._account_book import AccountBook
 from trio_vrchat._database import Database
 from trio_vrchat._replay_command import Wish, rounds
@@ -232,9 +232,10 @@ async def test_what_a_server_refuses_for_a_moment_is_said_again(autojump_clock: 
     assert not done.missed
 
 
-async def test_nobody_waits_for_who_is_refused(autojump_clock: MockClock, tmp_path: Path) -> None:
+@pytest.mark.parametrize("apart_s", [0.0, 0.01])
+async def test_nobody_waits_for_who_is_refused(apart_s: float, autojump_clock: MockClock, tmp_path: Path) -> None:
     lines = [line(0.0, "Tibi", "join"), line(0.0, "Anna", "join")]
-    lines += [line(1.0 + number / 100, "Tibi", "msg", number) for number in range(12)]
+    lines += [line(1.0 + number * apart_s, "Tibi", "msg", number) for number in range(12)]
     lines += [line(2.0, "Anna", "msg", "in time")]
     config = Config(events_at_once=3, events_per_s=0.1, record=str(tmp_path / "again"))
     async with testing.open_server(config) as server:
@@ -274,13 +275,21 @@ async def test_a_room_that_is_full_is_said_and_the_others_go_on(autojump_clock: 
 
 async def test_a_login_that_must_wait_waits(autojump_clock: MockClock, tmp_path: Path) -> None:
     path = write(tmp_path / "one", STAY)
-    async with testing.open_server(Config(login_failures_per_account=1, exempt_networks=())) as server:
-        living = await server.login("Tibi ↺", "another", address="192.0.2.1")
-        wrong = await server.login("Tibi ↺", "wrong", address="192.0.2.1")
-        assert wrong.messages()[-1]["response"]["code"] == 409
-        living.close()
-        done = await again(server, path)
-        assert done.stays == 2
+    async with testing.open_server() as server:
+        attempts: list[float] = []
+
+        @asynccontextmanager
+        async def connect(name: str) -> AsyncIterator[Client]:
+            if name == "Tibi ↺":
+                attempts.append(trio.current_time())
+            if len(attempts) < 3 and name == "Tibi ↺":
+                raise SlowDown(retry_after=7.5)
+            async with server.open_client(name, reconnect=False) as client:
+                yield client
+
+        with recording.open(path) as session:
+            assert (await replay(session, connect)).stays == 2
+        assert attempts == pytest.approx([0.0, 7.5, 15.0], abs=FRAME_S)
 
 
 async def test_with_accounts(autojump_clock: MockClock, tmp_path: Path) -> None:
