@@ -130,3 +130,14 @@ def test_parquet_without_pyarrow_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert _main(["export", str(file), "--to", "parquet", "-o", str(tmp_path / "out")]) == 2
     assert "pip install 'trio-vrchat[parquet]'" in capfd.readouterr().err
+
+
+def test_the_recording_is_not_overwritten_by_its_own_export(
+    file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = file.read_bytes()
+    (tmp_path / "link").symlink_to(file)
+    for output in (file, tmp_path / "link"):
+        assert _main(["export", str(file), "--to", "csv", "-o", str(output)]) == 2
+        assert "is the recording itself" in capfd.readouterr().err
+    assert file.read_bytes() == whole

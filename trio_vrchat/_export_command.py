@@ -22,7 +22,7 @@ from cyclopts import Parameter
 from . import recording
 from ._errors import RecordingError
 from ._recording_file import Kind
-from ._terminal import progress, say
+from ._terminal import check_output, progress, say
 
 COLUMNS = ("time", "room", "user", "type", "x", "y", "z", "rx", "ry", "rz", "t", "data")
 _TYPES = {"round_trips": "round_trip", "clocks": "clock"}
@@ -67,6 +67,8 @@ def export(
     """Write a recording as a table or as JSON lines."""
     if to == "parquet" and output is None:
         raise RecordingError("parquet cannot go to stdout: name a file with -o")
+    if output is not None:
+        check_output(output, file)
     write = {"csv": _write_csv, "jsonl": _write_lines, "parquet": _write_parquet}[to]
     with recording.open(file) as session, _opened(output) as out:
         try:

@@ -9,7 +9,6 @@ import math
 import os
 import secrets
 import signal
-import sys
 import urllib.parse
 from collections.abc import AsyncIterator
 from functools import partial
@@ -30,6 +29,7 @@ from ._open_client import open_client
 from ._replaying import PASSWORD, Connect, Replayed
 from ._replaying import replay as replay_once
 from ._server import Handle, serve
+from ._terminal import say
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # So that a recording of a moment is not replayed as fast as the machine can.
@@ -131,13 +131,9 @@ async def rounds(session: recording.Recording, connect: Connect, wish: Wish) -> 
 
 def _report(session: recording.Recording, replayed: Replayed) -> None:
     if session.lost:
-        _say(f"warning: {session.lost}")
+        say(f"warning: {session.lost}")
     if replayed.left_out:
-        _say(f"warning: {replayed.left_out} transforms were left out: the server or this machine was too slow for them")
+        say(f"warning: {replayed.left_out} transforms were left out: the server or this machine was too slow for them")
     if replayed.missed:
-        _say(f"warning: {replayed.missed} messages had no effect; the first: {replayed.why}")
-    _say(f"replayed {replayed.acts} messages in {replayed.stays} stays, the latest {replayed.latest_s:.3f} s late")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201  (a message of the program)
+        say(f"warning: {replayed.missed} messages had no effect; the first: {replayed.why}")
+    say(f"replayed {replayed.acts} messages in {replayed.stays} stays, the latest {replayed.latest_s:.3f} s late")

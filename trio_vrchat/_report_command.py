@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,7 @@ from cyclopts import Parameter
 
 from . import recording
 from ._errors import RecordingError
-from ._terminal import progress, say
+from ._terminal import check_output, progress, say
 from .report import page, reduce
 
 
@@ -37,8 +36,7 @@ def report(
         raise RecordingError("a report needs matplotlib: pip install 'trio-vrchat[report]'") from None
     output = output or file.with_suffix(".html")
     with recording.open(file) as opened:
-        if output.exists() and os.path.samefile(output, file):
-            raise RecordingError(f"{output} is the recording itself: name another file with -o")
+        check_output(output, file)
         with _kept_if_whole(output):
             with progress("reading") as tell:
                 session = reduce(opened, lambda: tell(opened.progress))

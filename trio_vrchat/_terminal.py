@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ._errors import RecordingError
 
 
 def say(line: str) -> None:
     """A message of the program."""
     print(line, file=sys.stderr)  # noqa: T201  (a message of the program)
+
+
+def check_output(output: Path, file: Path) -> None:
+    """Raise RecordingError where what is written would take the place of the recording that it is made of."""
+    if output.exists() and file.exists() and os.path.samefile(output, file):
+        raise RecordingError(f"{output} is the recording itself: name another file with -o")
 
 
 @contextlib.contextmanager
