@@ -70,6 +70,29 @@ async def test_rooms_and_ping(autojump_clock: trio.testing.MockClock) -> None:
         assert await tibi.join("den") == ("Tibi",), "a room can be joined again"
 
 
+async def test_who_does_not_want_transforms_hears_all_else(autojump_clock: trio.testing.MockClock) -> None:
+    async with (
+        testing.open_server() as server,
+        server.open_client("Tibi", transforms=False) as tibi,
+        server.open_client("Anna") as anna,
+    ):
+        heard: list[object] = []
+
+        async def listen() -> None:
+            async for event in tibi:
+                heard.append(event)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            for x in range(3):
+                await anna.move("lobby", trio_vrchat.Transform(trio_vrchat.Vector(x)))
+                await anna.say("lobby", x)
+                await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    kinds = [getattr(event, "data", type(event)) for event in heard]
+    assert kinds == [trio_vrchat.Joined, 0, 1, 2]
+
+
 async def test_errors_are_raised_where_they_belong(autojump_clock: trio.testing.MockClock) -> None:
     config = Config(rooms_per_user=2)
     async with testing.open_server(config) as server, server.open_client("Tibi") as tibi:

@@ -33,11 +33,15 @@ class _Room:
 
 
 class ClientRooms:
-    """The rooms of one client, over all its connections. Events go to `put`, each with its share of the bytes."""
+    """The rooms of one client, over all its connections. Events go to `put`, each with its share of the bytes.
 
-    def __init__(self, user: str, put: Callable[[Event, int], None]) -> None:
+    Without `transforms` there is no Moved among them.
+    """
+
+    def __init__(self, user: str, put: Callable[[Event, int], None], *, transforms: bool = True) -> None:
         self.be_called(user)
         self._put = put
+        self._transforms = transforms
         self._rooms: dict[str, _Room] = {}
         self._unwanted: set[str] = set()
         self._back_at = 0.0
@@ -117,6 +121,8 @@ class ClientRooms:
                 if entry["time"] <= room.heard_until:
                     continue
                 room.seen = entry["time"]
+            elif not self._transforms:
+                continue
             if entry["type"] == JOIN:
                 room.members[entry["user"]] = entry["time"]
             elif entry["type"] == LEAVE:

@@ -21,7 +21,13 @@ from ._reconnecting import Connecting
 
 @asynccontextmanager
 async def open_client(
-    url: str, user: str, password: str, *, ssl_context: ssl.SSLContext | None = None, reconnect: bool = True
+    url: str,
+    user: str,
+    password: str,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    reconnect: bool = True,
+    transforms: bool = True,
 ) -> AsyncIterator[Client]:
     """Connect to a server, log in, and be in its lobby.
 
@@ -36,6 +42,9 @@ async def open_client(
     with the events Disconnected and Reconnected. It raises ConnectionLost where it does not come back: with close code
     4009 this user has come on another connection, or the reason says how the server refused the login. With
     `reconnect=False` every lost connection is the end, and the server does not keep this user's place.
+
+    With `transforms=False` there are no events Moved, for a program that does not look where people are: in a full room
+    they are most of its work.
 
     Raises ValueError (no such URL), CannotConnect, and the RequestError of a login that was refused: AccessDenied,
     Conflict (the name is taken), BadRequest (it is no name), SlowDown.
@@ -58,7 +67,15 @@ async def open_client(
     dice = random.Random()
     network_host = parts.netloc.rpartition("@")[2]
     async with client_by_dialing(
-        dial, network_host, target, user, password, reconnect=reconnect, dice=dice, wall_clock=time.time
+        dial,
+        network_host,
+        target,
+        user,
+        password,
+        reconnect=reconnect,
+        dice=dice,
+        wall_clock=time.time,
+        transforms=transforms,
     ) as client:
         yield client
 
@@ -74,10 +91,17 @@ async def client_by_dialing(
     reconnect: bool,
     dice: random.Random,
     wall_clock: Callable[[], float],
+    transforms: bool = True,
 ) -> AsyncIterator[Client]:
     """`open_client` over the streams that `dial` gives, one for each attempt; each is closed at its end."""
     connecting = Connecting(
-        user, password, partial(open_link, dial, host, target), reconnect=reconnect, dice=dice, wall_clock=wall_clock
+        user,
+        password,
+        partial(open_link, dial, host, target),
+        reconnect=reconnect,
+        dice=dice,
+        wall_clock=wall_clock,
+        transforms=transforms,
     )
     async with open_background() as nursery:
         await nursery.start(connecting.run, name=f"connection of {user}")

@@ -71,9 +71,10 @@ class Connecting:
         reconnect: bool,
         dice: random.Random,
         wall_clock: Callable[[], float],
+        transforms: bool,
     ) -> None:
         self.events = EventQueue()
-        self.rooms = ClientRooms(user, self.events.put)
+        self.rooms = ClientRooms(user, self.events.put, transforms=transforms)
         self.line = Line()
         self._login = {"user": user, "pass": password} | ({"resume": True} if reconnect else {})
         self._open_link = open_link

@@ -116,7 +116,7 @@ async def _replay(session: recording.Recording, wish: Wish, nursery: trio.Nurser
         handle: Handle = await nursery.start(serve, Config.unlimited(host="127.0.0.1", port=0))
         announce(handle)
         url = handle.urls[0]
-    await rounds(session, partial(open_client, url, password=wish.password, reconnect=False), wish)
+    await rounds(session, partial(open_client, url, password=wish.password, reconnect=False, transforms=False), wish)
 
 
 async def rounds(session: recording.Recording, connect: Connect, wish: Wish) -> None:

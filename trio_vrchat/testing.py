@@ -241,7 +241,7 @@ class MemoryServer:
 
     @asynccontextmanager
     async def open_client(
-        self, user: str, password: str = "secret", *, reconnect: bool = True
+        self, user: str, password: str = "secret", *, reconnect: bool = True, transforms: bool = True
     ) -> AsyncIterator[Client]:
         """`trio_vrchat.open_client` on this server. The pauses before it reconnects are the same in each run."""
         number = next(self._numbers)
@@ -263,6 +263,7 @@ class MemoryServer:
             reconnect=reconnect,
             dice=random.Random(number),
             wall_clock=trio.current_time,
+            transforms=transforms,
         ) as client:
             yield client
 
