@@ -11,7 +11,7 @@ import trio
 
 from trio_vrchat import Unavailable
 from trio_vrchat._backplane import Engine, Event, Happening, Lease
-from trio_vrchat._follower import View
+from trio_vrchat._follower import CaughtUp, View
 from trio_vrchat._node import Hooks, Node
 
 ROOM = "den"
@@ -53,7 +53,7 @@ class Server:
                 for what in await happened():
                     if isinstance(what, View):
                         self._see(what)
-                    else:
+                    elif not isinstance(what, CaughtUp):
                         self._show(what)
                 while self.members.get(self.name) != self.node.id:
                     try:

@@ -185,7 +185,7 @@ def test_each_setting_can_come_from_everywhere(settings_of: Callable[..., dict[s
     values |= {"allow_origins": ("https://a.example", "null"), "exempt_networks": ("10.0.0.0/8",)}
     values |= {"page": False, "metrics_networks": ("192.0.2.0/24", "::/0")}
     values |= {"record": "study", "recordings": "studies", "note": ("a=b", "c=d"), "pseudonyms": "key"}
-    values |= {"trust_proxy": ("10.1.0.0/16", "fd00::/8")}
+    values |= {"trust_proxy": ("10.1.0.0/16", "fd00::/8"), "backplane": "redis://192.0.2.7"}
     values["tls"] = None  # not beside a certificate of one's own
     values |= {name: 1 + getattr(default, name) for name in FIELDS if name not in values}
     expected = DEFAULTS | values | {"log_level": 1, "log_json": True}

@@ -84,6 +84,7 @@ def test_every_setting_is_tested_here() -> None:
         "pseudonyms",
         "trust_proxy",
         "tls",
+        "backplane",
     }
     assert {*RANGES, *texts, "page", "start_time", "seed"} == set(attrs.fields_dict(Config))
 
@@ -93,6 +94,15 @@ def test_the_defaults_are_those_that_the_protocol_and_its_users_know() -> None:
     assert (config.host, config.port, config.fps, config.history) == (None, 42069, 20.0, 50)
     assert (config.message_limit_bytes, config.rooms_per_user) == (64 * 1024, 32)
     assert config.start_time is None
+
+
+def test_a_backplane_is_a_url_and_an_error_does_not_quote_it() -> None:
+    assert accepted("backplane", "redis://:hunter2@127.0.0.1:6379/1") == "redis://:hunter2@127.0.0.1:6379/1"
+    assert "hunter2" not in repr(Config(backplane="redis://:hunter2@127.0.0.1"))
+    for wrong in ("127.0.0.1:6379", "http://:hunter2@127.0.0.1", 6379, ""):
+        with pytest.raises(ConfigError, match=r"^backplane must be redis://") as caught:
+            accepted("backplane", wrong)
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("setting", RANGES)

@@ -6,7 +6,7 @@ import pytest
 
 from trio_vrchat import _follower
 from trio_vrchat._backplane import Event, Gone, Happened, RoomEvents, Snapshot
-from trio_vrchat._follower import Follower, View
+from trio_vrchat._follower import CaughtUp, Follower, View
 
 
 def event(at: int, body: str = "") -> Event:
@@ -116,7 +116,7 @@ def test_after_a_loss_it_reads_on(follower: Follower) -> None:
     follower.publish(published(11, 12))
     assert follower.take() == [event(11)]
     follower.read_on(happened(12))
-    assert follower.take() == [event(12)]
+    assert follower.take() == [event(12), CaughtUp()]
 
 
 def test_an_engine_that_counts_anew_is_not_waited_for(follower: Follower) -> None:

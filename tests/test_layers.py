@@ -38,6 +38,7 @@ PLAIN = (
     "_backplane",
     "_engine_state",
     "_follower",
+    "_mirror",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -61,6 +62,7 @@ ON_TRIO = (
     "_store",
     "_accounts",
     "_node",
+    "_sharing",
     "_server",
 )
 CORE = PLAIN + ON_TRIO

@@ -306,7 +306,7 @@ async def test_what_happens_between_the_question_and_the_listening_is_not_missed
                     while True:
                         for what in await happened():
                             found = what.snapshot.history if isinstance(what, View) else [what]
-                            seen += [event.body for event in found]
+                            seen += [event.body for event in found if isinstance(event, Event)]
 
                 nursery.start_soon(watch)
                 await trio.sleep(0.27)  # it no longer listens, listens again, and asks what is there

@@ -94,12 +94,14 @@ _METAVARS = {
     "note": "KEY=VALUE",
     "pseudonyms": "FILE",
     "trust_proxy": "NETWORK",
+    "backplane": "URL",
 }
 _ACCESS_OPTIONS = (
     "auth",
     "store",
     "keep",
     "store_limit_bytes",
+    "backplane",
     "allow_origin",
     "metrics",
     "trust_proxy",

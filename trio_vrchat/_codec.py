@@ -243,3 +243,8 @@ def encode_answer(time: float, code: int, text: str, detail: dict[str, Any]) -> 
     """A system message (protocol, chapter 2)."""
     info = "system" if code < 400 else "error"
     return encode({"info": info, "response": {"time": time, "code": code, "msg": text, "detail": detail}})
+
+
+def encode_notice(time: float, room: str, notice: dict[str, Any]) -> bytes:
+    """What only those are told who asked for it (README, "Rooms on several servers")."""
+    return encode({"info": "notice", "room": room, "notice": {"time": time} | notice})

@@ -90,6 +90,12 @@ def _path(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
         raise ConfigError(f"{field.name} must be a file's path, or be left out, not {value!r}")
 
 
+def _url(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
+    # What is in it may be a password. Whoever uses it looks more closely.
+    if value is not None and not (isinstance(value, str) and value.startswith(("redis://", "rediss://"))):
+        raise ConfigError(f"{field.name} must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss://… for TLS")
+
+
 def _one_of(*choices: str) -> Callable[[object, attrs.Attribute[Any], Any], None]:
     def check(_instance: object, field: attrs.Attribute[Any], value: Any) -> None:
         if value not in choices:
@@ -160,6 +166,11 @@ class Config:
     # Whoever talks in ever new rooms would fill the disk; this bounds it, whatever the number of rooms.
     store_limit_bytes: int = attrs.field(default=1 << 30, validator=_number(1 << 20, 1 << 50))
     """Bytes of events that the store keeps, over all rooms; the oldest go first."""
+
+    # One process serves one core, and one machine is one machine.
+    backplane: str | None = attrs.field(default=None, validator=_url, repr=False)
+    """redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] (rediss: by TLS): servers with the same Redis are one, with the
+    same rooms, members, names and history. Needs Redis 7 or later, and pip install 'trio-vrchat[redis]'."""
 
     # A page from elsewhere that a browser on this network opens could otherwise use the server as its user.
     allow_origins: tuple[str, ...] = attrs.field(

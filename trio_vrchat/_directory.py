@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 import trio
 
 from ._clock import WallClock
 from ._config import Config
-from ._errors import InternalError, TooMuch
+from ._errors import InternalError, RequestError, TooMuch
 from ._frame_clock import FrameClock
 from ._history import Held
-from ._members import Event, Leave, Member
+from ._members import Event, Join, Leave, Member
 from ._observer import Observation, Observer
 from ._room import HistoryStore, Room
 from ._statistics import Statistics
@@ -27,6 +28,8 @@ from ._statistics import Statistics
 LOBBY = "lobby"
 # A room empties its channel in milliseconds; this is for a machine that stood still.
 _LEAVE_TIMEOUT_S = 5.0
+# Of what is shared each question to the engine has its own, shorter deadline.
+_JOIN_TIMEOUT_S = 15.0
 
 _log = logging.getLogger("trio_vrchat.room")
 
@@ -73,12 +76,41 @@ class Entrance:
         """Let the room hold it no longer."""
         self._room.presence.history.drop(held)
 
+    async def join(self, member: Member, refused: Callable[[], object]) -> None:
+        """Hand the room a join; where servers share the room, wait until it has happened.
+
+        `refused` is called where it has not, or where the member cannot stay, whether or not somebody still waits.
+        Raises TooMuch (413), Unavailable (503), and InternalError if the room is broken.
+        """
+        if not self._room.is_shared:
+            await self.send(Join(member))
+            return
+        outcome: list[RequestError | None] = []
+        settled = trio.Event()
+
+        def settle(error: RequestError | None) -> None:
+            if error is not None:
+                refused()
+            outcome.append(error)
+            settled.set()
+
+        await self.send(Join(member, settled=settle))
+        with trio.move_on_after(_JOIN_TIMEOUT_S):
+            await settled.wait()
+        if not outcome:
+            raise self._broken()
+        if outcome[0] is not None:
+            raise outcome[0]
+
     async def leave(self, member: Member) -> None:
         """Send the member's leave, whatever is being cancelled around it, and give the entrance back."""
+        settled = trio.Event()
         with trio.move_on_after(_LEAVE_TIMEOUT_S, shield=True) as scope:
             # A broken room has lost its members with its task.
             with contextlib.suppress(trio.BrokenResourceError):
-                await self._events.send(Leave(member))
+                await self._events.send(Leave(member, settled=settled.set))
+                if self._room.is_shared:
+                    await settled.wait()
         if scope.cancelled_caught:
             _log.error("room %r takes no events: the leave of %r is lost", self._room.name, member.name)
         self.give_back()
@@ -87,6 +119,24 @@ class Entrance:
         """Close the entrance; the last one to be given back closes the room."""
         self._events.close()
         self._closed()
+
+
+class MakeRoom(Protocol):
+    """What makes rooms: `Room`, or what makes rooms that servers share."""
+
+    def __call__(
+        self,
+        name: str,
+        config: Config,
+        clock: WallClock,
+        frame_clock: FrameClock,
+        statistics: Statistics,
+        observation: Observation,
+        store: HistoryStore | None,
+        predecessor: Room | None,
+    ) -> Room:
+        """A new room."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -107,11 +157,13 @@ class Directory:
         rooms: trio.Nursery,
         store: HistoryStore | None = None,
         observation: Observation | None = None,
+        make_room: MakeRoom = Room,
     ) -> None:
         self._config = config
         self.clock = clock
         self._store = store
         self._observation = observation or Observation()
+        self._make_room = make_room
         self._frame_clock = frame_clock
         self._statistics = statistics
         self._nursery = rooms
@@ -136,7 +188,7 @@ class Directory:
             if limit and self._running >= limit:
                 raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
-            room = Room(
+            room = self._make_room(
                 name,
                 self._config,
                 self.clock,

@@ -32,6 +32,14 @@ class View:
     complete: bool
 
 
+@attrs.frozen
+class CaughtUp:
+    """Whatever happened while the link was lost was before this."""
+
+
+News = View | Event | CaughtUp
+
+
 class Follower:
     """What `publish`, `read_on` and `view` bring, `take` returns.
 
@@ -46,12 +54,14 @@ class Follower:
         # The time of the newest event that was published: while behind, they are not taken, and must be asked for.
         self._published = 0
         self._is_complete = True
-        self._waiting: deque[View | Event] = deque()
+        self._was_lost = False
+        self._waiting: deque[News] = deque()
         self._size = 0
 
     def lose(self) -> None:
         """The link was lost: publications may have been missed."""
         self.behind = True
+        self._was_lost = True
         self._published = 0
 
     def settle(self) -> None:
@@ -78,6 +88,7 @@ class Follower:
         self._add(reply.events)
         assert self.last is not None
         self.behind = reply.more or self._published > self.last
+        self._note_caught_up()
 
     def view(self, view: View) -> None:
         """The reply where a view was asked for."""
@@ -85,6 +96,12 @@ class Follower:
         self._is_complete = view.complete
         self.behind = self._published > self.last
         self._waiting.append(view)
+        self._note_caught_up()
+
+    def _note_caught_up(self) -> None:
+        if self._was_lost and not self.behind:
+            self._was_lost = False
+            self._waiting.append(CaughtUp())
 
     def _add(self, events: tuple[Event, ...]) -> None:
         for event in events:
@@ -98,7 +115,7 @@ class Follower:
             self._size += len(event.body)
             self._waiting.append(event)
 
-    def take(self) -> list[View | Event]:
+    def take(self) -> list[News]:
         """All that waits, in order."""
         taken = list(self._waiting)
         self._waiting.clear()

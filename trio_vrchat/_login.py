@@ -16,7 +16,7 @@ import attrs
 from ._account_book import Standing
 from ._admission import Peer
 from ._codec import check_user_name
-from ._errors import AccessDenied, BadRequest, Conflict, InternalError
+from ._errors import AccessDenied, BadRequest, Conflict, InternalError, RequestError
 from ._login_failures import LoginFailures
 from ._messages import LoginOptions
 from ._names import name_key
@@ -57,8 +57,8 @@ class Login:
     async def log_in(self, asked: LoginOptions, peer: Peer, link: Link) -> Granted:
         """Let a user in. No checkpoint follows the change of the session.
 
-        Raises AccessDenied (403: refused), Conflict (409: the name is another's, or looks like one)
-        and SlowDown (429: too many failures).
+        Raises AccessDenied (403: refused), Conflict (409: the name is another's, or looks like one),
+        SlowDown (429: too many failures) and Unavailable (503: whoever keeps names for several servers is away).
         """
         user, password, resumable = asked["user"], asked["pass"], asked.get("resume", False)
         attempt = self._failures.begin(name_key(user), peer)
@@ -84,20 +84,29 @@ class Login:
                 attempt.failed()
                 raise AccessDenied(f"the login as {user!r} is refused")
         standing = await self._standing_of(user) if self._standing_of is not None else None
-        session = await self._sessions.held_by(user)
-        if session is None:
+        verifier = Verifier(password) if self._authenticate is None else None
+        try:
+            session, lease = await self._sessions.held_or_claimed(user, verifier, password)
+        except RequestError:
             attempt.taken_back()
-            verifier = Verifier(password) if self._authenticate is None else None
-            session = self._sessions.open(user, verifier, link, resumable=resumable)
+            raise
+        if session is None and (lease is not None or self._sessions.names is None):
+            attempt.taken_back()
+            session = self._sessions.open(user, verifier, link, resumable=resumable, lease=lease)
             session.standing = standing
+            session.notices = asked.get("notices", False)
             return Granted(session, taken_over=False, resumable=resumable)
-        if session.verifier is not None and not session.verifier.accepts(password):
+        if session is None or not self._is_same_user(session, password):
             attempt.failed()
             raise Conflict(f"the name {user!r} is taken")
         attempt.taken_back()
         self._sessions.take_over(session, link, resumable=resumable)
         session.standing = standing
+        session.set_notices(asked.get("notices", False))
         return Granted(session, taken_over=True, resumable=resumable)
+
+    def _is_same_user(self, session: Session, password: str) -> bool:
+        return session.verifier is None or session.verifier.accepts(password)
 
     async def resume(self, token: str, link: Link) -> Session:
         """Let a session go on over this link. No checkpoint follows the change of the session.

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import attrs
 
 from ._codec import encode, encode_entry
+from ._errors import RequestError
 from ._history import Held
-from ._messages import TRANSFORM
+from ._messages import JOIN, TRANSFORM
 from ._outbox import Outbox
 
-_TRANSFORM_JSON = encode(TRANSFORM)
+_JOIN_JSON, _TRANSFORM_JSON = encode(JOIN), encode(TRANSFORM)
+_NO_DATA = b'""'
 
 
 @attrs.define(eq=False)
@@ -20,6 +22,10 @@ class Member:
 
     name: str
     outbox: Outbox
+    # Whether the connection is this server's: who is not here is shown, and offered nothing.
+    here: bool = True
+    # Whether to be told when the engine of shared rooms goes, and comes back.
+    notices: bool = False
     # Name as JSON; what sorts it in a list.
     name_json: bytes = attrs.field(init=False)
     sort_key: tuple[str, str] = attrs.field(init=False)
@@ -38,6 +44,10 @@ class Member:
         self.name_json = encode(self.name)
         self.sort_key = (self.name.casefold(), self.name)
 
+    def show_since(self, time: float) -> None:
+        """Be shown in lists from now on as who joined at this time."""
+        self.join_entry = encode_entry(time, self.name_json, _JOIN_JSON, _NO_DATA)
+
     def move(self, time: float, data: bytes) -> None:
         """The server received this transform at `time`; it takes the place of the one before."""
         self.received = (time, data)
@@ -52,16 +62,26 @@ class Member:
         return self._transform_entry
 
 
+def _ignore(*_: object) -> None:
+    pass
+
+
 @attrs.define(eq=False)
 class Join:
+    """`settled`, where the room is shared: it has happened, or why it has not, or why the member cannot stay."""
+
     member: Member
-    time: float = attrs.field(init=False, default=0.0)
+    time: float = 0.0
+    settled: Callable[[RequestError | None], object] = _ignore
 
 
 @attrs.define(eq=False)
 class Leave:
+    """`settled`, where the room is shared: whatever is asked of the engine from now on comes after it."""
+
     member: Member
-    time: float = attrs.field(init=False, default=0.0)
+    time: float = 0.0
+    settled: Callable[[], object] = _ignore
 
 
 @attrs.define(eq=False)
@@ -96,4 +116,24 @@ class Resume:
     resumed: Callable[[bool], object]
 
 
-Event = Join | Leave | List | Say | Resume
+# What happens in a room that servers share.
+
+
+@attrs.frozen
+class Heard:
+    """Something was said, by somebody on whatever server; `entry` is JSON."""
+
+    time: float
+    entry: bytes
+
+
+@attrs.frozen
+class Replace:
+    """One user's member gives its place to another of the same name, on another connection."""
+
+    before: Member
+    member: Member
+    time: float
+
+
+Event = Join | Leave | List | Say | Resume | Heard | Replace

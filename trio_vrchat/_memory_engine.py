@@ -8,6 +8,7 @@ had asked for is done when nobody waits for it any more.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -48,6 +49,8 @@ class MemoryEngine:
         self._state = self._empty()
         self._sessions: dict[_Session, None] = {}
         self._running = True
+        # Of the servers that use it: what they draw at random must not be the same.
+        self.numbers = itertools.count()
         self._cut_off: set[str] = set()
         # What waits for an engine that hangs; None while it does not.
         self._waiting: list[_Call] | None = None

@@ -23,7 +23,9 @@ class SystemRequest:
 
 
 # The `options` of `login` and `resume`; other keys are left alone. ("pass" is no name for an attribute.)
-LoginOptions = TypedDict("LoginOptions", {"user": str, "pass": str, "resume": NotRequired[bool]})
+LoginOptions = TypedDict(
+    "LoginOptions", {"user": str, "pass": str, "resume": NotRequired[bool], "notices": NotRequired[bool]}
+)
 
 
 class ResumeOptions(TypedDict):

@@ -66,7 +66,7 @@ from ._backplane import (
     Unknown,
 )
 from ._errors import Unavailable
-from ._follower import Follower, View
+from ._follower import Follower, News, View
 
 _BEAT_S = 1.0
 # Between two attempts to find the engine: it is back within 5 s of its return, a call that hangs included.
@@ -279,11 +279,12 @@ class Node:
         return reply.rooms
 
     @asynccontextmanager
-    async def follow(self, room: str, history: int) -> AsyncIterator[Callable[[], Awaitable[list[View | Event]]]]:
+    async def follow(self, room: str, history: int) -> AsyncIterator[Callable[[], Awaitable[list[News]]]]:
         """Follow a room, in which nobody else does. What it gives returns what happened since; waits until something
         did.
 
-        It begins with a view, which holds the last `history` events that were said.
+        It begins with a view, which holds the last `history` events that were said. After a loss of the engine it says
+        when everything that was missed was given.
         """
         assert room not in self._followed
         followed = self._followed[room] = _Followed(history)
@@ -298,7 +299,7 @@ class Node:
         self._to_change.add(room)
         self._changes.unpark_all()
 
-    async def _next(self, room: str, followed: _Followed) -> list[View | Event]:
+    async def _next(self, room: str, followed: _Followed) -> list[News]:
         follower = followed.follower
         while not (happened := follower.take()):
             if not (follower.behind and self.connected and room in self._listened):

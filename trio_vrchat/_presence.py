@@ -27,8 +27,8 @@ import attrs
 from ._codec import encode, encode_entry, encode_payload
 from ._frames import text_frame
 from ._history import History
-from ._members import Event, Join, Leave, List, Member, Resume, Say
-from ._messages import JOIN, LEAVE
+from ._members import Event, Heard, Join, Leave, List, Member, Replace, Resume, Say
+from ._messages import LEAVE
 from ._observer import Observation, Observer
 from ._outbox import Outbox
 
@@ -37,7 +37,7 @@ _RUN_LIMIT_BYTES = 64 * 1024
 _NO_DATA = b'""'
 
 
-_JOIN_JSON, _LEAVE_JSON = encode(JOIN), encode(LEAVE)
+_LEAVE_JSON = encode(LEAVE)
 
 
 @attrs.frozen
@@ -63,7 +63,7 @@ class Batch:
         self.moved = (presence.frame(moved), len(moved)) if moved else None
         self._everything: tuple[bytes, int] | None = None
         self._everything_known = False
-        self.members = presence.members()
+        self.members = presence.audience()
 
     def frame_for(self, member: Member) -> tuple[bytes, int] | None:
         """The frame for this member, and how many entries it carries; None where there is nothing to send."""
@@ -99,6 +99,7 @@ class Presence:
         self._stamp = stamp
         self._members: dict[str, Member] = {}
         self._everybody: tuple[Member, ...] | None = None
+        self._audience: tuple[Member, ...] | None = None
         self.history = History(limit=history, limit_bytes=history_limit_bytes)
         # The run under way: entries for the members who are not newcomers.
         self._run: list[bytes] = []
@@ -109,11 +110,23 @@ class Presence:
     def __len__(self) -> int:
         return len(self._members)
 
+    def __contains__(self, member: Member) -> bool:
+        return self._members.get(member.name) is member
+
     def members(self) -> tuple[Member, ...]:
         """Everybody, in the order of their joins."""
         if self._everybody is None:
             self._everybody = tuple(self._members.values())
         return self._everybody
+
+    def audience(self) -> tuple[Member, ...]:
+        """Those of them whose connections are this server's: all, unless servers share the room."""
+        if self._audience is None:
+            self._audience = tuple(member for member in self.members() if member.here)
+        return self._audience
+
+    def _change(self) -> None:
+        self._everybody = self._audience = None
 
     def frame(self, entries: Iterable[bytes]) -> bytes:
         """These entries as one message of this room."""
@@ -146,6 +159,10 @@ class Presence:
                     self._list(member)
                 case Resume():
                     self._resume(event)
+                case Heard():
+                    self._hear(event)
+                case Replace():
+                    self._replace(event)
         self._end_run()
         deliveries, self._deliveries = self._deliveries, []
         return deliveries
@@ -178,14 +195,32 @@ class Presence:
         self.history.add(event.time, event.entry)
         self._add(event.entry)
 
+    def _hear(self, event: Heard) -> None:
+        if self._newcomers:
+            self._end_run()
+        self.history.add(event.time, event.entry)
+        self._add(event.entry)
+
     def _join(self, event: Join) -> None:
         member = event.member
         member.joined_at = event.time or self._stamp()
-        member.join_entry = encode_entry(member.joined_at, member.name_json, _JOIN_JSON, _NO_DATA)
+        member.show_since(member.joined_at)
         self._members[member.name] = member
-        self._everybody = None
-        self._newcomers[member] = None
+        self._change()
+        if member.here:
+            self._newcomers[member] = None
         self._add(member.join_entry)
+
+    def _replace(self, event: Replace) -> None:
+        self._end_run()
+        member = event.member
+        member.joined_at = event.time
+        member.show_since(event.time)
+        self._members[member.name] = member
+        self._change()
+        if member.here:
+            self._deliveries.append(self._list_for((member,)))
+            self._welcome((member,), self.history.entries())
 
     def _leave(self, event: Leave) -> None:
         member = event.member
@@ -196,7 +231,7 @@ class Presence:
         if self._newcomers or not member.outbox.closed:
             self._end_run()
         del self._members[member.name]
-        self._everybody = None
+        self._change()
         self._add(encode_entry(event.time or self._stamp(), member.name_json, _LEAVE_JSON, _NO_DATA))
 
     def _list(self, member: Member) -> None:
@@ -232,7 +267,7 @@ class Presence:
         """Deliver the run to those who were there for all of it, then welcome those who came at its end."""
         newcomers = tuple(self._newcomers)
         if self._run:
-            audience = self.members()
+            audience = self.audience()
             if newcomers:
                 audience = tuple(member for member in audience if member not in self._newcomers)
             if audience:

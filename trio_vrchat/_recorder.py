@@ -50,7 +50,7 @@ _ITEM_BYTES = 200
 # a chance of one in a million.
 _KEY_BYTES, _PSEUDONYM_DIGITS = 32, 16
 # Of their own machine's files people's recordings say nothing.
-_NOT_IN_A_MANIFEST = ("store", "tls_cert", "tls_key", "record", "recordings", "pseudonyms", "note")
+_NOT_IN_A_MANIFEST = ("store", "backplane", "tls_cert", "tls_key", "record", "recordings", "pseudonyms", "note")
 _NAMES_TRIED = 100
 
 _log = logging.getLogger("trio_vrchat.recording")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -81,6 +81,8 @@ class House:
     statistics: Statistics
     observation: Observation
     desk: Desk
+    # The rooms that are open on any server, where servers share them.
+    rooms_elsewhere: Callable[[], Awaitable[Sequence[str]]] | None = None
 
 
 @attrs.frozen
@@ -242,6 +244,8 @@ class Requests:
             case "resume":
                 return partial(self._resume, request.options)
             case "rooms":
+                if self._house.rooms_elsewhere is not None:
+                    return partial(self._list_rooms, self._house.rooms_elsewhere)
                 self._answer(messages.LISTING, self._directory.titles())
             case "clock":
                 self._note_clock(request.options)
@@ -253,6 +257,11 @@ class Requests:
             case _:
                 raise UnknownCommand("no system request has that name")
         return None
+
+    async def _list_rooms(self, elsewhere: Callable[[], Awaitable[Sequence[str]]]) -> None:
+        titles = dict.fromkeys(await elsewhere(), "") | self._directory.titles()
+        if not self._taken_over:
+            self._answer(messages.LISTING, titles)
 
     async def _administer(self, name: str, options: dict[str, Any]) -> None:
         code_and_text, detail = await ADMIN_REQUESTS[name](self._house.desk, options)

@@ -18,7 +18,7 @@ import trio
 from ._clock import WallClock
 from ._codec import encode_answer
 from ._config import Config
-from ._errors import InternalError, StoreError
+from ._errors import InternalError, RequestError, StoreError
 from ._frame_clock import FrameClock
 from ._frames import text_frame
 from ._members import Event, Member, Say
@@ -63,6 +63,9 @@ class HistoryStore(Protocol):
 class Room:
     """A room and its channel. Opened and closed by the directory alone."""
 
+    # Whether joins and leaves are settled only when the engine has them.
+    is_shared = False
+
     def __init__(
         self,
         name: str,
@@ -79,8 +82,8 @@ class Room:
         self._config = config
         self._clock = clock
         self._store = store
-        # Where the turn waits for the store, and is woken for batches.
-        self._storing = trio.lowlevel.ParkingLot()
+        # Where the turn waits for the store or the engine, and is woken for batches.
+        self._waiting = trio.lowlevel.ParkingLot()
         self.presence = Presence(
             name,
             history=config.history,
@@ -110,11 +113,15 @@ class Room:
         """It is time for a batch: the room's task sends it, in its turn with the events."""
         if self._tick_due is None:
             self._tick_due = due
-        self._storing.unpark_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have the room's task look for what is not in its channel. Does not block."""
+        self._waiting.unpark_all()
         try:
             self.events.send_nowait(None)
         except trio.WouldBlock:
-            pass  # events wait, so the task is about to run, and looks at the flag after them
+            pass  # events wait, so the task is about to run, and looks after them
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             pass  # the room is closed
 
@@ -126,13 +133,16 @@ class Room:
             await self._predecessor.finished.wait()
             self._predecessor = None
         try:
-            if self._store is not None:
-                await self._restore(self._store)
-            with self._received:
-                async for first in self._received:
-                    await self._turn(first)
+            await self._take_turns()
         finally:
             self.finished.set()
+
+    async def _take_turns(self) -> None:
+        if self._store is not None:
+            await self._restore(self._store)
+        with self._received:
+            async for first in self._received:
+                await self._turn(first)
 
     async def _turn(self, first: Event | None) -> None:
         events = [first]
@@ -141,22 +151,28 @@ class Room:
                 events.append(self._received.receive_nowait())
         except (trio.WouldBlock, trio.EndOfChannel):
             pass
-        before = len(self.presence)
+        before = len(self.presence.audience())
         try:
-            happening = [event for event in events if event is not None]
-            if self._store is not None:
-                happening = await self._commit(self._store, happening)
-            since_pause = 0
-            for delivery in self.presence.apply(happening):
-                await self._deliver(delivery)
-                since_pause += self._frame_weight + len(delivery.frame)
-                if since_pause >= self._pause_weight:
-                    since_pause = 0
-                    await self._let_writers_run()
+            await self._let_happen([event for event in events if event is not None])
             await self._tick_if_due()
         except Exception:  # noqa: BLE001  (a bug of ours must not end the room; the log has it)
             _log.exception("room %r: an event was lost", self.name, extra={"room": self.name})
-        self._statistics.members += len(self.presence) - before
+        self._statistics.members += len(self.presence.audience()) - before
+
+    async def _let_happen(self, events: list[Event]) -> None:
+        if self._store is not None:
+            events = await self._commit(self._store, events)
+        await self._apply(events)
+
+    async def _apply(self, events: Sequence[Event]) -> None:
+        """Change the presence by these events, and show what is to be seen of it."""
+        since_pause = 0
+        for delivery in self.presence.apply(events):
+            await self._deliver(delivery)
+            since_pause += self._frame_weight + len(delivery.frame)
+            if since_pause >= self._pause_weight:
+                since_pause = 0
+                await self._let_writers_run()
 
     async def _restore(self, store: HistoryStore) -> None:
         """Begin with the history that is stored."""
@@ -178,19 +194,23 @@ class Room:
 
         def done(stored: bool) -> None:
             outcome.append(stored)
-            self._storing.unpark_all()
+            self._waiting.unpark_all()
 
         store.append(self.name, entries, done)
         while not outcome:
-            await self._storing.park()
+            await self._waiting.park()
             await self._tick_if_due()
         if outcome[0]:
             return events
         refused = [event for event in events if isinstance(event, Say)]
         for event in refused:
-            answer = encode_answer(self._clock.now(), InternalError.code, InternalError.text, {"room": self.name})
-            event.member.outbox.offer(text_frame(answer))
+            self._answer(event.member, InternalError())
         return [event for event in events if not isinstance(event, Say)]
+
+    def _answer(self, member: Member, error: RequestError) -> None:
+        """Tell a member why what it sent has not happened."""
+        detail = error.detail | {"room": self.name}
+        member.outbox.offer(text_frame(encode_answer(self._clock.now(), error.code, error.text, detail)))
 
     async def _tick_if_due(self) -> None:
         if self._tick_due is not None:

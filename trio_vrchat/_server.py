@@ -9,6 +9,7 @@ shield, and a cancelled `serve()` tells it to come down instead of pulling it do
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import ssl
 import time
@@ -30,11 +31,13 @@ from ._addresses import (
     urls_of,
 )
 from ._admission import Admission, Networks
+from ._backplane import Engine
 from ._clock import WallClock
 from ._config import Config
 from ._connection import Connections, serve_connection
 from ._descriptors import connections_possible
 from ._directory import Directory
+from ._errors import ConfigError
 from ._frame_clock import FrameClock
 from ._front import Front
 from ._keepalive import Keepalive
@@ -46,13 +49,18 @@ from ._pump import Pump, open_pump
 from ._recorder import Recorder
 from ._recording_desk import RecordingDesk
 from ._requests import House
+from ._room import Room
 from ._session import Sessions
+from ._sharing import Sharing
 from ._site import Site
 from ._statistics import Statistics
 from ._store import Store, open_store
 from ._threads import InThread, one_at_a_time
 from ._tls import server_context
 from ._web_files import own_files
+
+# For an engine that is there, and has just begun (`Timing.settle_s`). Without one the server starts all the same.
+_READY_S = 6.0
 
 _log = logging.getLogger("trio_vrchat.server")
 
@@ -84,6 +92,7 @@ async def serve(
     *,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
     authenticate: Authenticator | None = None,
+    backplane: Engine | None = None,
     task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a server until it is cancelled, then end it cleanly: clients see close code 1001.
@@ -97,6 +106,9 @@ async def serve(
     str in place of True is the name that the rooms show. It runs within `config.login_timeout_s`; what it raises is
     500 to the client, and in the log.
 
+    `backplane` is what it shares its rooms by, in place of the Redis of `config.backplane`: a `testing.MemoryEngine`,
+    for several servers in one process.
+
     Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate or make one, StoreError if it
     cannot use the store, RecordingError if it cannot record where it should.
     """
@@ -104,6 +116,7 @@ async def serve(
         config or Config(),
         listeners=listeners,
         authenticate=authenticate,
+        backplane=backplane,
         in_thread=one_at_a_time,
         task_status=task_status,
     )
@@ -114,11 +127,13 @@ async def run_server(
     *,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None,
     authenticate: Authenticator | None,
+    backplane: Engine | None,
     in_thread: Callable[[], InThread],
     task_status: trio.TaskStatus[Handle],
 ) -> None:
     """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes."""
     context, fingerprint = _tls(config)
+    engine = backplane or _engine(config)
     async with AsyncExitStack() as files:
         store: Store | None = None
         if config.store is not None:
@@ -133,7 +148,7 @@ async def run_server(
             authenticate, standing_of = accounts.authenticate, accounts.standing
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, standing_of, store, in_thread)
+        building = _Building(config, listeners, context, authenticate, standing_of, store, engine, in_thread)
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -181,6 +196,19 @@ def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
     return own.context, own.fingerprint
 
 
+def _engine(config: Config) -> Engine | None:
+    if config.backplane is None:
+        return None
+    try:
+        # Needed, and perhaps installed, by nobody else.
+        from ._redis_engine import RedisEngine  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"backplane needs coredis, which cannot be used ({error}): pip install 'trio-vrchat[redis]'"
+        ) from error
+    return RedisEngine(config.backplane)
+
+
 class _Building:
     """The rooms, connections and listeners of one server."""
 
@@ -192,11 +220,14 @@ class _Building:
         authenticate: Authenticator | None,
         standing_of: Standings | None,
         store: Store | None,
+        engine: Engine | None,
         in_thread: Callable[[], InThread],
     ) -> None:
         self._config = config
         self._listeners = listeners
         self._store = store
+        dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
+        self._sharing = None if engine is None else Sharing(engine, config, dice)
         self._context = context
         self._authenticate = authenticate
         self._standing_of = standing_of
@@ -230,20 +261,35 @@ class _Building:
                     clocks.start_soon(frame_clock.run, name="frame clock")
                     keepalive = Keepalive(config.keepalive_interval_s, config.keepalive_timeout_s)
                     clocks.start_soon(keepalive.run, name="keepalive")
-                    sessions = Sessions(config, self.statistics)
+                    sharing = self._sharing
+                    sessions = Sessions(config, self.statistics, sharing)
                     clocks.start_soon(sessions.run, name="grace of lost sessions")
+                    if sharing is not None:
+                        sharing.taken = sessions.lose
+                        clocks.start_soon(sharing.run, name="backplane")
                     async with trio.open_nursery() as rooms:
                         directory = self._directory = self._open_directory(frame_clock, rooms)
                         await self._serve(directory, sessions, keepalive, pump, building)
                         await sessions.stop()
                         directory.close()
+                    if sharing is not None:
+                        await sharing.stop()
                     clocks.cancel_scope.cancel()
                 self.recorder.close()
                 if self._store is not None:
                     self._store.close()
 
     def _open_directory(self, frame_clock: FrameClock, rooms: trio.Nursery) -> Directory:
-        return Directory(self._config, self._clock, frame_clock, self.statistics, rooms, self._store, self._observation)
+        return Directory(
+            self._config,
+            self._clock,
+            frame_clock,
+            self.statistics,
+            rooms,
+            self._store,
+            self._observation,
+            Room if self._sharing is None else self._sharing.make_room,
+        )
 
     def _show(self, observer: Observer) -> None:
         if self._directory is not None:
@@ -261,13 +307,20 @@ class _Building:
         config = self._config
         login = Login(sessions, LoginFailures(config, trio.current_time), self._authenticate, self._standing_of)
         house = House(
-            config, directory.clock, directory, sessions, login, self.statistics, self._observation, self._desk
+            config,
+            directory.clock,
+            directory,
+            sessions,
+            login,
+            self.statistics,
+            self._observation,
+            self._desk,
+            None if self._sharing is None else self._sharing.node.rooms,
         )
         connections = Connections(house, keepalive, pump)
         admission = Admission(config, connections_possible(), trio.current_time)
         front = self._open_front(connections, directory, admission)
         async with trio.open_nursery() as serving:
-            self.stands.set()
             await self._accept(front, admission, serving)
             # However long a client takes, a stop does not take longer.
             building.deadline = trio.current_time() + config.drain_s
@@ -294,6 +347,11 @@ class _Building:
             refused=self._count_refused,
         )
         with self._accepting:
+            if self._sharing is not None:
+                # Until then nobody could log in.
+                with trio.move_on_after(_READY_S):
+                    await self._sharing.node.ready()
+            self.stands.set()
             await acceptor.run(self._listeners, self._context, serving)
 
     def _count_refused(self) -> None:

@@ -18,6 +18,7 @@ import hmac
 import logging
 import random
 import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 import attrs
@@ -28,11 +29,15 @@ from ._admission import Peer
 from ._config import Config
 from ._directory import Directory, Entrance
 from ._errors import Conflict, TooMuch
-from ._members import Join, Member
+from ._members import Member
 from ._messages import TAKEN_OVER
 from ._names import are_look_alikes, name_key, skeleton
 from ._outbox import Outbox
 from ._statistics import Statistics
+
+_SALT_BYTES = 16
+# Who has come back on another server joins its rooms there before leaving them here: so nobody sees anything of it.
+_MOVE_S = 0.5
 
 _log = logging.getLogger("trio_vrchat.connection")
 _room_log = logging.getLogger("trio_vrchat.room")
@@ -74,8 +79,20 @@ class Verifier:
     __slots__ = ("_digest", "_salt")
 
     def __init__(self, password: str) -> None:
-        self._salt = secrets.token_bytes(16)
+        self._salt = secrets.token_bytes(_SALT_BYTES)
         self._digest = self._of(password)
+
+    @classmethod
+    def from_text(cls, text: str) -> Verifier:
+        """What `text` made, on whichever server. Raises ValueError."""
+        verifier = cls("")
+        both = bytes.fromhex(text)
+        verifier._salt, verifier._digest = both[:_SALT_BYTES], both[_SALT_BYTES:]
+        return verifier
+
+    def text(self) -> str:
+        """For other servers: who can read it can try passwords on it, fast."""
+        return (self._salt + self._digest).hex()
 
     def _of(self, password: str) -> bytes:
         # (A password from JSON can hold no lone surrogate: 406.)
@@ -84,6 +101,20 @@ class Verifier:
     def accepts(self, password: str) -> bool:
         """Compare in constant time."""
         return hmac.compare_digest(self._digest, self._of(password))
+
+
+class Names(Protocol):
+    """What keeps names for all servers that share rooms."""
+
+    async def claim(self, user: str, secret: str, accepts: Callable[[str], bool]) -> object | None:
+        """A lease of this name, taken from a session on another server where `accepts` says so to its secret.
+
+        None where it does not. Raises Conflict (409) where the name looks like another's, Unavailable (503).
+        """
+        ...
+
+    def release(self, lease: object) -> None:
+        """Give a lease back. Does not wait."""
 
 
 @attrs.define(eq=False)
@@ -98,6 +129,12 @@ class Session:
     link_number: int = attrs.field(init=False)
     # What resumes it; None where its client did not ask for that.
     token: str | None = None
+    # Its name, where that is kept for several servers; None once somebody else has it.
+    lease: object | None = None
+    # Whether the name is somebody else's now.
+    lost: bool = False
+    # Whether its client is to be told when the engine of shared rooms goes, and comes back.
+    notices: bool = False
     memberships: dict[str, Membership] = attrs.field(init=False, factory=dict)
     # Of the account that it stands on, where there are accounts.
     standing: Standing | None = attrs.field(init=False, default=None)
@@ -113,20 +150,33 @@ class Session:
         """Whether the account that it stands on is an admin's."""
         return self.standing is not None and self.standing.role == ADMIN
 
+    def set_notices(self, notices: bool) -> None:
+        """Whether its client is to be told of the engine, from now on."""
+        self.notices = notices
+        for membership in self.memberships.values():
+            membership.member.notices = notices
+
     def who(self) -> dict[str, str | None]:
         """User and peer, for a log line's `extra`."""
         return {"user": self.user, "peer": self.link.peer.text if self.link is not None else None}
 
     async def join(self, room: str, directory: Directory, rooms_limit: int) -> None:
-        """Become a member of a room. Raises TooMuch (413)."""
+        """Become a member of a room. Raises TooMuch (413) and Unavailable (503)."""
         assert self.link is not None
         if rooms_limit and len(self.memberships) >= rooms_limit:
             raise TooMuch(f"in {rooms_limit} rooms already", limit="rooms_per_user", value=rooms_limit)
-        membership = Membership(Member(self.user, self.link.outbox), directory.enter(room))
+        member = Member(self.user, self.link.outbox, notices=self.notices)
+        membership = Membership(member, directory.enter(room))
+
+        def refused() -> None:
+            if self.memberships.get(room) is membership:
+                del self.memberships[room]
+                membership.entrance.give_back()
+
         # Noted before the room is told: if the connection ends while it waits, the leave still follows.
         self.memberships[room] = membership
         _room_log.info("%s joins %r", self.user, room, extra=self.who() | {"room": room})
-        await membership.entrance.send(Join(membership.member))
+        await membership.entrance.join(member, refused)
 
     async def leave(self, room: str) -> None:
         """Leave a room that the user is in, whatever is being cancelled."""
@@ -140,7 +190,12 @@ class Session:
 class Sessions:
     """The sessions of one server, by name and by token."""
 
-    def __init__(self, config: Config, statistics: Statistics) -> None:
+    def __init__(self, config: Config, statistics: Statistics, names: Names | None = None) -> None:
+        self.names = names
+        # Of each name that is being claimed, what is set when it was.
+        self._claims: dict[str, trio.Event] = {}
+        # Those who have lost their names, until they are ended.
+        self._lost: list[Session] = []
         self._grace_s = config.resume_grace_s
         self._statistics = statistics
         self._seeded = None if config.seed is None else random.Random(config.seed)
@@ -165,14 +220,47 @@ class Sessions:
             await session.ended.wait()
         return session
 
-    def open(self, user: str, verifier: Verifier | None, link: Link, *, resumable: bool) -> Session:
+    async def held_or_claimed(
+        self, user: str, verifier: Verifier | None, password: str
+    ) -> tuple[Session | None, object | None]:
+        """The session that holds this name here; or, where nobody does, its lease. No checkpoint follows.
+
+        Neither: somebody holds it on another server, by another password. Raises Conflict (409), Unavailable (503).
+        """
+        key = name_key(user)
+        while True:
+            session = await self.held_by(user)
+            if session is not None or self.names is None:
+                return session, None
+            if (claim := self._claims.get(key)) is None:
+                break
+            await claim.wait()
+
+        def accepts(secret: str) -> bool:
+            if verifier is None:
+                return True
+            try:
+                return Verifier.from_text(secret).accepts(password)
+            except ValueError:
+                return False  # of a server that has other rules
+
+        self._claims[key] = trio.Event()
+        try:
+            return None, await self.names.claim(user, "" if verifier is None else verifier.text(), accepts)
+        finally:
+            self._claims.pop(key).set()
+
+    def open(
+        self, user: str, verifier: Verifier | None, link: Link, *, resumable: bool, lease: object | None = None
+    ) -> Session:
         """A session for a name that nobody holds. Raises Conflict (409) if it looks like one that somebody does."""
         key = name_key(user)
         look = skeleton(user)
         for other in self._look.get(look, ()):
             if are_look_alikes(user, self._by_key[other].user):
+                self._release(lease)
                 raise Conflict(f"the name {user!r} looks like {self._by_key[other].user!r}, which is in use")
-        session = Session(user, key, verifier, link)
+        session = Session(user, key, verifier, link, lease=lease)
         self._by_key[key] = session
         self._statistics.sessions += 1
         self._look.setdefault(look, set()).add(key)
@@ -212,8 +300,8 @@ class Sessions:
 
     async def let_go(self, session: Session, link: Link, *, lost: bool) -> None:
         """The link has ended; `lost` where its client may come back and resume. Does nothing the second time."""
-        if session.link is not link:
-            return  # somebody else speaks for it
+        if session.link is not link or session.lost:
+            return  # somebody else speaks for it, or `run` ends it
         if lost and session.token is not None and self._grace_s and not (session.ending or self._stopped):
             session.link = None
             self._waiting[session] = trio.current_time() + self._grace_s
@@ -241,12 +329,42 @@ class Sessions:
             if not keys:
                 del self._look[look]
             self._statistics.round_trips_s.pop(session.user, None)
+            lease, session.lease = session.lease, None
+            self._release(lease)
         session.ended.set()
 
+    def _release(self, lease: object | None) -> None:
+        if lease is not None:
+            assert self.names is not None
+            self.names.release(lease)
+
+    def lose(self, lease: object) -> None:
+        """Somebody else has this name now, on another server: its session here ends (4009). Does not wait."""
+        for session in self._by_key.values():
+            if session.lease is lease:
+                break
+        else:
+            return
+        _log.info("%s has come back on another server", session.user, extra=session.who())
+        session.lease = None
+        session.lost = session.ending = True
+        self._waiting.pop(session, None)
+        if session.link is not None:
+            session.link.close(TAKEN_OVER, "the same user came back on another server")
+        self._lost.append(session)
+        self._changed.unpark_all()
+
+    async def _end_lost(self, session: Session) -> None:
+        await trio.sleep(_MOVE_S)
+        await self.end(session)
+
     async def run(self) -> None:
-        """End those whose grace is over, until cancelled."""
+        """End those whose grace is over, and those who have lost their names, until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
+                while self._lost:
+                    session = self._lost.pop()
+                    nursery.start_soon(self._end_lost, session, name=f"the end of {session.user!r}")
                 if not self._waiting:
                     await self._changed.park()
                     continue

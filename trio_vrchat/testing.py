@@ -42,6 +42,7 @@ from ._config import Config
 from ._errors import CannotConnect
 from ._frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 from ._login import Authenticator
+from ._memory_engine import MemoryEngine as MemoryEngine  # noqa: PLC0414  (people import it from here)
 from ._memory_stream import MemoryListener, Pipe, stream_pair
 from ._open_client import client_by_dialing
 from ._server import Handle, run_server
@@ -146,7 +147,8 @@ class RawClient:
 
     def entries(self, room: str) -> list[dict[str, Any]]:
         """The entries of this room that have come since messages were last taken; other messages are dropped."""
-        payloads = (message["payload"] for message in self.messages() if message.get("room") == room)
+        messages = (message for message in self.messages() if message["info"] == "user")
+        payloads = (message["payload"] for message in messages if message["room"] == room)
         return list(itertools.chain.from_iterable(payloads))
 
     def _parse(self) -> Iterator[str]:
@@ -278,23 +280,30 @@ def upgrade_request(path: str = "/", *, headers: str = "") -> bytes:
 
 @asynccontextmanager
 async def open_server(
-    config: Config | None = None, *, authenticate: Authenticator | None = None
+    config: Config | None = None,
+    *,
+    authenticate: Authenticator | None = None,
+    backplane: MemoryEngine | None = None,
 ) -> AsyncIterator[MemoryServer]:
     """Run a server on streams in memory; at the end it is stopped as a real one is.
 
     What blocks on a real one, the files of a store and the hashing of passwords, is done on the spot, so that virtual
     time does not run away from it. Without `config.start_time` its time starts at START_TIME, so that a test knows
     every `time` it sees; without `config.seed` it is 0, so that session tokens are the same in each run.
+
+    Servers with one `backplane` share their rooms. The first takes some seconds of virtual time to start, as on a Redis
+    that has just begun.
     """
     config = config or Config()
+    number = 0 if backplane is None else next(backplane.numbers)
     config = attrs.evolve(
         config,
         start_time=START_TIME if config.start_time is None else config.start_time,
-        seed=0 if config.seed is None else config.seed,
+        seed=number if config.seed is None else config.seed,
     )
     listener = MemoryListener()
     async with open_background() as nursery:
-        handle = await nursery.start(_serve_in_memory, config, listener, authenticate)
+        handle = await nursery.start(_serve_in_memory, config, listener, authenticate, backplane)
         yield MemoryServer(handle, listener)
 
 
@@ -302,6 +311,7 @@ async def _serve_in_memory(
     config: Config,
     listener: MemoryListener,
     authenticate: Authenticator | None,
+    backplane: MemoryEngine | None,
     *,
     task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -310,6 +320,7 @@ async def _serve_in_memory(
             config,
             listeners=[listener],
             authenticate=authenticate,
+            backplane=backplane,
             in_thread=lambda: _on_the_spot,
             task_status=task_status,
         )
