@@ -64,7 +64,7 @@ ON_TRIO = (
 )
 CORE = PLAIN + ON_TRIO
 # What grows on the core: `_server` alone puts it in its place. Each imports from the core, and from those above it.
-BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file")
+BESIDE_PLAIN = ("_http", "_web_files", "_metrics", "_site", "_certificate", "_recording_file", "_restarts")
 BESIDE_ON_TRIO = ("_front", "_recorder", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
 # What uses the core, and what the core never imports. Not all need exist.
@@ -86,7 +86,10 @@ OUTSIDE = {
     "_memory_stream",
     "_open_client",
     "_reconnecting",
+    "_supervisor",
     "_users_command",
+    "_worker",
+    "_worker_process",
     "bench",
     "recording",
     "testing",

@@ -6,6 +6,7 @@ VrchatError
 ├── StoreError                  the store's file cannot be used
 ├── AccountError                an account cannot be made or changed as was asked
 ├── RecordingError              a recording cannot be made, or cannot be read
+├── WorkerError                 one of several workers ends at once, again and again
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -52,6 +53,10 @@ class AccountError(VrchatError):
 
 class RecordingError(VrchatError):
     """A recording cannot be made, or cannot be read. The message says which, why, and what to do."""
+
+
+class WorkerError(VrchatError):
+    """One of the workers of `--workers` ends at once, again and again. The message says which, and how."""
 
 
 class FrameViolation(VrchatError):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -52,6 +53,9 @@ from ._store import Store, open_store
 from ._threads import InThread, one_at_a_time
 from ._tls import server_context
 from ._web_files import own_files
+
+if TYPE_CHECKING:
+    from ._certificate import OwnTLS
 
 _log = logging.getLogger("trio_vrchat.server")
 
@@ -115,8 +119,12 @@ async def run_server(
     authenticate: Authenticator | None,
     in_thread: Callable[[], InThread],
     task_status: trio.TaskStatus[Handle],
+    worker: int | None = None,
 ) -> None:
-    """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes."""
+    """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes.
+
+    `worker`: which of several this is; its figures and recordings say so. Where they listen its supervisor says.
+    """
     context, fingerprint = _tls(config)
     async with AsyncExitStack() as files:
         store: Store | None = None
@@ -132,7 +140,7 @@ async def run_server(
             authenticate, mark = accounts.authenticate, accounts.mark
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, mark, store, in_thread())
+        building = _Building(config, listeners, context, authenticate, mark, store, in_thread(), worker)
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -152,18 +160,24 @@ async def run_server(
                     # Not `start`: cancelled in it, it would wait for the building, and the building for `stop`.
                     nursery.start_soon(building.run)
                     await building.stands.wait()
-                    _log.info("listening on %s", ", ".join(urls) or "streams", extra={"port": handle.port})
-                    if readable := readable_on_the_network(urls):
-                        _log.warning(
-                            "no TLS on %s: whoever is on the network reads along, passwords included "
-                            "(--tls auto turns it on, or --tls-cert and --tls-key)",
-                            ", ".join(readable),
-                        )
+                    if worker is None:
+                        log_where(urls, handle.port)
                     task_status.started(handle)
                     await trio.sleep_forever()
                 finally:
                     building.stop()
     _log.info("stopped")
+
+
+def log_where(urls: Sequence[str], port: int) -> None:
+    """Say in the log where a server listens, and who may read along there."""
+    _log.info("listening on %s", ", ".join(urls) or "streams", extra={"port": port})
+    if readable := readable_on_the_network(urls):
+        _log.warning(
+            "no TLS on %s: whoever is on the network reads along, passwords included "
+            "(--tls auto turns it on, or --tls-cert and --tls-key)",
+            ", ".join(readable),
+        )
 
 
 def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
@@ -172,12 +186,17 @@ def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
         return server_context(config.tls_cert, config.tls_key), ""
     if config.tls is None:
         return None, ""
+    own = own_certificate(config)
+    return own.context, own.fingerprint
+
+
+def own_certificate(config: Config) -> OwnTLS:
+    """What `tls` "auto" does TLS with; made if there is none that will do. Raises ConfigError."""
     # Slow to import, and needed by nobody else.
     from ._certificate import folder, names_of, own_tls  # noqa: PLC0415
 
     names = names_of(socket.gethostname(), config.host, machine_addresses())
-    own = own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
-    return own.context, own.fingerprint
+    return own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
 
 
 class _Building:
@@ -192,8 +211,10 @@ class _Building:
         mark: Mark | None,
         store: Store | None,
         in_thread: InThread,
+        worker: int | None,
     ) -> None:
         self._config = config
+        self._worker = worker
         self._listeners = listeners
         self._store = store
         self._context = context
@@ -206,7 +227,9 @@ class _Building:
         self._observation = Observation()
         self.stands = trio.Event()
         self.statistics = Statistics()
-        self.recorder = Recorder(config, self._observation, self.statistics, in_thread, self._show, self._clock.now)
+        self.recorder = Recorder(
+            config, self._observation, self.statistics, in_thread, self._show, self._clock.now, worker
+        )
 
     def stop(self) -> None:
         """Come down. Does not wait."""
@@ -273,7 +296,7 @@ class _Building:
 
     def _open_front(self, connections: Connections, directory: Directory, admission: Admission) -> Front:
         config = self._config
-        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all))
+        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all), self._worker)
         site = Site(own_files() if config.page else None, metrics.answer, config.metrics_networks)
         connect = partial(serve_connection, connections=connections)
         return Front(connect, site, config, self.statistics, directory.clock.now, admission)
