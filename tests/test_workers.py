@@ -281,6 +281,15 @@ def test_while_they_stop_nobody_is_let_in() -> None:
         assert workers.end()[0] == -signal.SIGTERM
 
 
+def test_a_worker_that_hangs_is_killed() -> None:
+    with several(2, "--drain", "0") as workers:
+        suspend(workers.processes[2])
+        workers.program.process.terminate()
+        status, log = workers.end()
+    assert status == 0
+    assert [record["worker"] for record in log if record["message"] == "did not stop in time, and was killed"] == [2]
+
+
 def test_workers_end_when_their_supervisor_is_gone() -> None:
     with several(2) as workers, one_client_each(workers) as clients:
         workers.program.process.kill()

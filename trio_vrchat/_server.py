@@ -310,6 +310,7 @@ class _Building:
             Networks((*config.exempt_networks, *config.trust_proxy)),
             handshake_timeout_s=config.handshake_timeout_s,
             refused=self._count_refused,
+            shared=self._worker is not None,
         )
         with self._accepting:
             await acceptor.run(self._listeners, self._context, serving)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import attrs
 import trio
 
 from ._worker import Answer, Orders
+
+_log = logging.getLogger("trio_vrchat.supervisor")
 
 # Beyond what the worker has for its own stop: until then it may be writing what it has recorded. With the default of
 # `drain_s` all of it is under the 10 s after which container engines kill.
@@ -77,9 +80,11 @@ async def open_worker(orders: Orders, sockets: Sequence[trio.socket.SocketType])
             await process.stdin.aclose()
             await process.stdout.aclose()
             await process.wait()
-        process.kill()
-        with trio.move_on_after(_TO_DIE_S, shield=True):
-            await process.wait()
+        if process.poll() is None:
+            process.kill()
+            _log.error("did not stop in time, and was killed", extra={"worker": orders.number})
+            with trio.move_on_after(_TO_DIE_S, shield=True):
+                await process.wait()
 
 
 def _command(number: int) -> list[str]:
