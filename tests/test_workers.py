@@ -240,15 +240,6 @@ def test_a_signal_stops_all_cleanly(number: signal.Signals) -> None:
     assert not [record for record in log if record["level"] != "INFO"]
 
 
-def test_a_signal_to_every_process_stops_all_cleanly() -> None:
-    # As a service manager may send it.
-    with several(2) as workers, one_client_each(workers) as clients:
-        for process in (*workers.processes.values(), workers.program.process.pid, *workers.processes.values()):
-            os.kill(process, signal.SIGTERM)
-        assert [closed_with(client) for client in clients] == [1001, 1001]
-        assert workers.end()[0] == 0
-
-
 FOREVER = ("--close-timeout-s", "3600", "--drain", "3600")
 # A handshake, and no answer to the close frame: the first signal's stop waits for it.
 SILENT = (
@@ -268,6 +259,21 @@ def test_a_second_signal_ends_all_at_once(number: signal.Signals) -> None:
         status, log = workers.end()
     assert status == -number
     assert "stopped" not in [record["message"] for record in log if "worker" not in record]
+
+
+def test_signals_to_every_process_stop_all_cleanly_however_often_they_come() -> None:
+    # As a service manager may send them.
+    with several(2, *FOREVER) as workers, socket.create_connection((LOOPBACK, workers.port)) as client:
+        client.sendall(SILENT)
+        workers.logged("connected")
+        for process in (*workers.processes.values(), workers.program.process.pid):
+            os.kill(process, signal.SIGTERM)
+        number = workers.logged("stopping .connections: 1")[-1]["worker"]
+        os.kill(workers.processes[number], signal.SIGTERM)
+        client.shutdown(socket.SHUT_RDWR)
+        status, log = workers.end()
+        assert status == 0
+        assert number in [record.get("worker") for record in log if record["message"] == "stopped"]
 
 
 def test_while_they_stop_nobody_is_let_in() -> None:
