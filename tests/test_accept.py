@@ -120,6 +120,7 @@ async def test_who_share_a_socket_take_turns() -> None:
         name: str, stream: trio.abc.Stream, peer: Peer, *, handshake_by: float, by_tls: bool | None = None
     ) -> None:
         let_in[name] += 1
+        await trio.lowlevel.checkpoint()
 
     with contextlib.ExitStack() as clients:
         for _ in range(10):
