@@ -27,7 +27,14 @@ INSTALLED = "/opt/trio_vrchat/bin/trio-vrchat"
 # The last is on its way.
 VARIABLES = {
     f"TRIO_VRCHAT_{option.upper()}"
-    for option in (*map(option_of, attrs.fields(Config)), "workers", "log_level", "log_json", "config", "backplane")
+    for option in (
+        *(option_of(field) for field in attrs.fields(Config)),
+        "workers",
+        "log_level",
+        "log_json",
+        "config",
+        "backplane",
+    )
     if option is not None
 }
 
