@@ -16,7 +16,13 @@ _BEGIN, _END = "<!-- settings: written by python -m tests.readme -->\n", "<!-- e
 SECURITY = README.with_name("SECURITY.md")
 _LIMITS_BEGIN, _LIMITS_END = "<!-- limits: written by python -m tests.readme -->\n", "<!-- end of limits -->"
 _LIMITS_OF_THE_STORE = ("keep", "store_limit_bytes")
-_LOG = [
+_OF_THE_PROGRAM = [
+    (
+        "--workers",
+        "TRIO_VRCHAT_WORKERS",
+        "1",
+        "Processes that serve on the one port, each on a core of its own.",
+    ),
     (
         "--log-level",
         "TRIO_VRCHAT_LOG_LEVEL",
@@ -43,7 +49,10 @@ def settings_table() -> str:
         if (option := option_of(field)) is not None
     ]
     lines = ["| option | environment | default | |", "|---|---|---|---|"]
-    lines += [f"| `{option}` | `{variable}` | {default} | {text} |" for option, variable, default, text in rows + _LOG]
+    lines += [
+        f"| `{option}` | `{variable}` | {default} | {text} |"
+        for option, variable, default, text in rows + _OF_THE_PROGRAM
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -112,6 +112,37 @@ async def accepting(config: Config | None = None, *, before: int = 0) -> AsyncIt
 # One after the other
 
 
+async def test_who_share_a_socket_take_turns() -> None:
+    [listener] = await trio.open_tcp_listeners(0, host=LOOPBACK)
+    let_in = {"one": 0, "other": 0}
+
+    async def serve(
+        name: str, stream: trio.abc.Stream, peer: Peer, *, handshake_by: float, by_tls: bool | None = None
+    ) -> None:
+        let_in[name] += 1
+        await trio.lowlevel.checkpoint()
+
+    with contextlib.ExitStack() as clients:
+        for _ in range(10):
+            clients.enter_context(connected(listener.socket.getsockname()[1], b"G"))
+        async with trio.open_nursery() as tasks:
+            for name in let_in:
+                acceptor = Acceptor(
+                    partial(serve, name),
+                    CountingAdmission(Config(), 0, trio.current_time),
+                    Networks(Config().exempt_networks),
+                    handshake_timeout_s=3600,
+                    refused=lambda: None,
+                    shared=True,
+                )
+                same = trio.SocketListener(listener.socket.dup())
+                tasks.start_soon(acceptor.run, [same], None, tasks)
+            await until(lambda: sum(let_in.values()) == 10)
+            assert let_in == {"one": 5, "other": 5}
+            tasks.cancel_scope.cancel()
+    await listener.aclose()
+
+
 async def test_what_was_reset_while_it_waited_costs_nothing() -> None:
     async with accepting(before=50) as server:
         with connected(server.port, b"G"):

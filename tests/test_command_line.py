@@ -16,10 +16,11 @@ import pytest
 
 import trio_vrchat
 import trio_vrchat.__main__ as command_line
-from trio_vrchat import bench
+from trio_vrchat import _supervisor, bench
 from trio_vrchat._config import option_of
+from trio_vrchat._errors import WorkerError
 
-from .program import LOOPBACK, environment, finished, started
+from .program import LOCAL, LOOPBACK, environment, finished, started
 
 
 def main(*arguments: str) -> int:
@@ -87,6 +88,10 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (("--log-level", "4"), ("--log-level must be 0, 1, 2 or 3, not 4",)),
         (("--page=maybe",), ("--page must be true or false, not 'maybe'",)),
         (("--log-json=maybe",), ("--log-json must be true or false, not 'maybe'",)),
+        (("--workers", "0"), ("--workers must be a whole number from 1 to 256, not 0",)),
+        (("--workers", "two"), ("--workers must be a whole number from 1 to 256, not 'two'",)),
+        (("--workers", "2", "--store", "a.db"), ("workers is 2, so store must be left out",)),
+        (("--workers", "2"), ("workers is 2, so backplane must be set",)),
         (("--prot", "4"), ("--prot", "Did you mean --port?")),
         (("--start-time", "4"), ("Unknown option: --start-time",)),
         (("--a\nb",), ("--a\\nb",)),
@@ -137,6 +142,7 @@ def test_a_bad_variable_is_one_line_that_names_it(
         ("port = [1]", "port in a.toml must be a single value, not [1]"),
         ("[port]\nx = 1", "port in a.toml must be a single value, not {'x': 1}"),
         ("host = 5", "host in a.toml must be an address or a host name, or be left out, not 5"),
+        ("workers = 1.5", "workers in a.toml must be a whole number from 1 to 256, not 1.5"),
         ("log_level = true", "log_level in a.toml must be 0, 1, 2 or 3, not True"),
         ("log_json = 'yes'", "log_json in a.toml must be true or false, not 'yes'"),
         ("x = " + "[" * 5000, "a.toml is not TOML"),
@@ -248,6 +254,53 @@ def test_a_process_takes_them(tmp_path: Path) -> None:
         assert json.loads(program.until("listening", program.stderr)[-1])["logger"] == "trio_vrchat.server"
 
 
+# Workers
+
+
+def test_their_number_can_come_from_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[tuple[int, Any, dict[str, Any]]] = []
+    monkeypatch.setattr(command_line, "configure", lambda level, as_json: None)
+    monkeypatch.setattr(command_line, "run", lambda config, started: ran.append((1, config, {})))
+    monkeypatch.setattr(_supervisor, "check_for_workers", lambda config, workers: None)
+    monkeypatch.setattr(_supervisor, "run_workers", lambda config, workers, **log: ran.append((workers, config, log)))
+    (tmp_path / "a.toml").write_text("workers = 4\n")
+    for arguments, variables in (
+        (["--workers=2", "--port=0", "--log-level=1", "--log-json"], {"TRIO_VRCHAT_WORKERS": "3"}),
+        ([], {"TRIO_VRCHAT_WORKERS": "3"}),
+        (["--config", str(tmp_path / "a.toml")], {}),
+        (["--workers", "1"], {}),
+    ):
+        monkeypatch.setattr(os, "environ", environment(variables))
+        assert main(*arguments) == 0
+    quiet = {"log_level": 2, "log_json": False}
+    assert ran == [
+        (2, trio_vrchat.Config(port=0), {"log_level": 1, "log_json": True}),
+        (3, default, quiet),
+        (4, default, quiet),
+        (1, default, {}),
+    ]
+
+
+def test_windows_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(trio_vrchat.ConfigError, match=r"workers must be 1 on Windows.*not 2"):
+        _supervisor.check_for_workers(default, 2)
+
+
+def test_workers_that_end_again_and_again_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run_workers(config: trio_vrchat.Config, workers: int, *, log_level: int, log_json: bool) -> None:
+        raise WorkerError("worker 2 has\nended")
+
+    monkeypatch.setattr(os, "environ", environment())
+    monkeypatch.setattr(command_line, "configure", lambda level, as_json: None)
+    monkeypatch.setattr(_supervisor, "check_for_workers", lambda config, workers: None)
+    monkeypatch.setattr(_supervisor, "run_workers", run_workers)
+    assert main("--workers", "2") == 1, "nothing is wrong with what was asked for: it may be tried again"
+    assert capfd.readouterr().err == "trio-vrchat: error: worker 2 has\\nended\n"
+
+
 # Help
 
 
@@ -263,7 +316,7 @@ def test_help_fits_a_terminal_and_has_every_option(flag: str) -> None:
     assert max(map(len, run.stdout.splitlines())) <= 80
     options = set(re.findall(r"--([a-z-]+)", run.stdout))
     ours = {option.replace("_", "-") for option in FIELDS.values()}
-    assert ours | {"config", "log-level", "log-json", "version", "help"} <= options
+    assert ours | {"config", "workers", "log-level", "log-json", "version", "help"} <= options
     assert not {"start-time", "seed"} & options
     assert "bench" in run.stdout
 
@@ -332,3 +385,15 @@ def test_what_a_server_does_not_need_is_not_imported() -> None:
     )
     run = finished(command=("-c", code))
     assert run.stdout.split() == ["set()", "False"]
+
+
+def test_what_one_worker_does_not_need_is_not_imported() -> None:
+    code = (
+        "import sys; from trio_vrchat import __main__\n"
+        "__main__.run = lambda config, started: print(*sys.modules)\n"
+        "__main__.main()"
+    )
+    run = finished(*LOCAL, "--workers", "1", command=("-c", code))
+    imported = run.stdout.split()
+    assert "trio_vrchat._server" in imported, run.stderr
+    assert not [name for name in imported if "worker" in name or "supervis" in name or "restart" in name]

@@ -77,6 +77,7 @@ BESIDE_PLAIN = (
     "_recording_index",
     "_recording_folder",
     "_replay",
+    "_restarts",
 )
 BESIDE_ON_TRIO = ("_front", "_recorder", "_recording_desk", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO
@@ -104,7 +105,10 @@ OUTSIDE = {
     "_replaying",
     "_report_command",
     "_terminal",
+    "_supervisor",
     "_users_command",
+    "_worker",
+    "_worker_process",
     "bench",
     "recording",
     "report",

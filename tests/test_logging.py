@@ -22,7 +22,14 @@ from trio_vrchat._logging import configure
 
 from .program import DEADLINE_S, LOCAL, LOOPBACK, started
 
-CONFIGURED = ("", "trio_vrchat", "trio_vrchat.server", "trio_vrchat.connection", "trio_vrchat.room")
+CONFIGURED = (
+    "",
+    "trio_vrchat",
+    "trio_vrchat.server",
+    "trio_vrchat.supervisor",
+    "trio_vrchat.connection",
+    "trio_vrchat.room",
+)
 LOGGERS = (*CONFIGURED[1:], "trio-websocket", "trio.serve_listeners", "somebody.else")
 
 
@@ -47,10 +54,10 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        (0, {"server": "INFO"}),
-        (1, {"server": "INFO", "connection": "INFO"}),
-        (2, {"server": "INFO", "connection": "INFO", "room": "INFO"}),
-        (3, {"server": "DEBUG", "connection": "DEBUG", "room": "DEBUG", "": "DEBUG"}),
+        (0, {"server": "INFO", "supervisor": "INFO"}),
+        (1, {"server": "INFO", "supervisor": "INFO", "connection": "INFO"}),
+        (2, {"server": "INFO", "supervisor": "INFO", "connection": "INFO", "room": "INFO"}),
+        (3, {"server": "DEBUG", "supervisor": "DEBUG", "connection": "DEBUG", "room": "DEBUG", "": "DEBUG"}),
     ],
 )
 def test_each_level_shows_its_records(level: int, shown: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,6 +98,35 @@ def test_a_json_record_has_what_its_call_gave(capsys: pytest.CaptureFixture[str]
     assert isinstance(first.pop("time"), float)
     assert first == {"level": "INFO", "logger": "trio_vrchat.connection", "message": "Tibi: hello"} | WHO
     assert set(second) == {"time", "level", "logger", "message", "peer"}
+
+
+def test_a_record_says_of_which_worker_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("trio_vrchat.server")
+    configure(2, as_json=True, worker=3)
+    log.info("stopped")
+    configure(2, as_json=False, worker=3)
+    log.info("stopped")
+    # And about which, where it is nobody's.
+    configure(2, as_json=False)
+    log.info("has ended", extra={"worker": 4, "pid": 5})
+    log.info("stopped")
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert json.loads(first)["worker"] == 3
+    assert [line.partition(" INFO ")[2] for line in lines] == [
+        "trio_vrchat.server: worker 3: stopped",
+        "trio_vrchat.server: worker 4: has ended",
+        "trio_vrchat.server: stopped",
+    ]
+
+
+def test_a_terminal_shows_the_worker_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    configure(2, as_json=False, worker=3)
+    logging.getLogger("trio_vrchat.server").info("stopped")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d INFO +worker 3: stopped *\n", terminal.getvalue())
 
 
 @pytest.mark.parametrize("as_json", [True, False])

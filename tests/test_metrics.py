@@ -134,6 +134,19 @@ def test_each_server_has_its_own_and_the_program_keeps_its_own() -> None:
     ]
 
 
+def test_each_sample_of_a_worker_says_so_in_both_formats() -> None:
+    statistics = Statistics(logins=5)
+    statistics.batch_lateness_s.add(0.003)
+    metrics = Metrics(statistics, lambda: [outbox(1)], 3)
+    newer = text_of(metrics, "application/openmetrics-text")
+    for families in (read_plain(text_of(metrics)), read_openmetrics(newer)):  # type: ignore[no-untyped-call]
+        samples = [sample for family in families for sample in family.samples]
+        assert {sample.labels.get("worker") for sample in samples} == {"3"}
+        names = {sample.name for sample in samples}
+        assert {"trio_vrchat_logins_total", "trio_vrchat_outbox_frames_bucket", "process_cpu_seconds_total"} <= names
+    assert "worker=" not in text_of(Metrics(statistics, list))
+
+
 async def scraped(server: MemoryServer, address: str | None) -> tuple[int, str]:
     client = await server.dial(address=address)
     client.send_bytes(b"GET /metrics HTTP/1.1\r\nHost: memory\r\n\r\n")

@@ -5,7 +5,8 @@ comes from the command line, or else from the environment (`--log-level` is TRIO
 TOML file of `--config` (`log_level = 1`). Wherever it comes from, `Config` itself judges it: text that is no number
 is handed on as text, for the one message that says what would be right.
 
-Whatever is wrong with what the user asked for is one line on stderr and exit status 2.
+Whatever is wrong with what the user asked for is one line on stderr and exit status 2; that workers end at once, again
+and again, is one, and 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from . import _config
 from ._announcement import announce
 from ._blocking import run
 from ._config import Config, option_of
-from ._errors import AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError
+from ._errors import AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError, WorkerError
 from ._logging import check_level, configure, one_line
 from ._users_command import app as users
 from ._version import __version__
@@ -38,7 +39,11 @@ _PROGRAM = "trio-vrchat"
 _ENVIRONMENT_PREFIX = "TRIO_VRCHAT_"
 _ENVIRONMENT = "environment"
 _USAGE_ERROR = 2
+_FAILED = 1
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+# More than the cores of most machines; a mistyped number should not fill one with processes.
+_WORKERS_LIMIT = 256
 
 _SERVER = Group.create_ordered("Server")
 _LOG = Group.create_ordered("Log")
@@ -203,6 +208,11 @@ def _check_log_json(_hint: object, value: object) -> None:
         raise ConfigError(f"log_json must be true or false, not {value!r}")
 
 
+def _check_workers(_hint: object, value: object) -> None:
+    if type(value) is not int or not 1 <= value <= _WORKERS_LIMIT:
+        raise ConfigError(f"workers must be a whole number from 1 to {_WORKERS_LIMIT}, not {value!r}")
+
+
 # Where else values come from
 
 
@@ -251,6 +261,16 @@ def _read_file(path: str, named_by: str | None) -> Mapping[str, Any]:
 def _serve(
     *,
     config: Annotated[Path | None, Parameter(group=_SERVER, help="A TOML file with settings.", metavar="FILE")] = None,
+    workers: Annotated[
+        int,
+        Parameter(
+            group=_SERVER,
+            help="Processes that serve on the one port, each on a core of its own.",
+            metavar="NUMBER",
+            converter=_converter(int),
+            validator=_check_workers,
+        ),
+    ] = 1,
     log_level: Annotated[
         int,
         Parameter(
@@ -267,7 +287,15 @@ def _serve(
 ) -> None:
     # `config` has had its effect: see `_from_file`.
     configure(log_level, as_json=log_json)
-    run(Config(**{_FIELDS[option].name: value for option, value in settings.items()}), started=announce)
+    chosen = Config(**{_FIELDS[option].name: value for option, value in settings.items()})
+    if workers == 1:
+        run(chosen, started=announce)
+    else:
+        # Needed by nobody else.
+        from ._supervisor import check_for_workers, run_workers  # noqa: PLC0415
+
+        check_for_workers(chosen, workers)
+        run_workers(chosen, workers, log_level=log_level, log_json=log_json)
 
 
 # What cyclopts takes the options from: those of the server in place of `settings`.
@@ -341,6 +369,7 @@ def _problem(error: CycloptsError) -> str:
 
 
 def _main(arguments: Sequence[str]) -> int:
+    status = _USAGE_ERROR
     try:
         command, bound, _ = _app().parse_args(arguments, print_error=False, exit_on_error=False, verbose=False)
         return command(*bound.args, **bound.kwargs) or 0
@@ -349,10 +378,13 @@ def _main(arguments: Sequence[str]) -> int:
         message = f"{_problem(error)} (see {command_line})"
     except (AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError) as error:
         message = str(error)
+    except WorkerError as error:
+        # Not for what was asked: a service manager may try again.
+        message, status = str(error), _FAILED
     except KeyboardInterrupt:
         return _INTERRUPTED
     print(f"{_PROGRAM}: error: {one_line(message)}", file=sys.stderr)  # noqa: T201  (there may be no log yet)
-    return _USAGE_ERROR
+    return status
 
 
 def main() -> None:

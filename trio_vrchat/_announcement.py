@@ -9,9 +9,8 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
-
-from ._server import Handle
 
 # Modules of white around a QR code. The standard asks for four; cameras read it with two.
 _QR_BORDER = 2
@@ -19,10 +18,29 @@ _QR_BORDER = 2
 _QR_COLOURS = ("\x1b[97;40m", "\x1b[0m")
 
 
-def announce(handle: Handle) -> None:
+class Found(Protocol):
+    """Where a server is found: a `Handle`, or what is the same of several."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """For programs."""
+        ...
+
+    @property
+    def page_urls(self) -> tuple[str, ...]:
+        """For browsers; empty where there is no page."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Of a certificate of its own; else ""."""
+        ...
+
+
+def announce(found: Found) -> None:
     """Print on stdout where the server is found. It goes on where nobody reads that."""
     try:
-        text = announcement(handle.urls, handle.page_urls, handle.fingerprint, _code_for_terminal)
+        text = announcement(found.urls, found.page_urls, found.fingerprint, _code_for_terminal)
         print(text, flush=True)  # noqa: T201  (it is what the program says)
     except (OSError, ValueError):  # ValueError: closed by the program itself
         # What waits in the buffer would fail again at the end, and spoil the exit status.

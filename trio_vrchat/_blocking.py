@@ -31,12 +31,12 @@ def run(config: Config, *, started: Callable[[Handle], object] | None = None) ->
     Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate, StoreError if it cannot use
     the store.
     """
-    _calm_garbage_collector()
+    calm_garbage_collector()
     raise_limit()
     trio.run(_main, config, started)
 
 
-def _calm_garbage_collector() -> None:
+def calm_garbage_collector() -> None:
     """Keep its pauses out of the frames: 35 ms each, at every other second with 100 users, as Python sets it up.
 
     What the imports left is never garbage, and is most of what a collection walks through. The rest is freed by its

@@ -70,10 +70,14 @@ class Names:
 
 @attrs.frozen(eq=False)
 class OwnTLS:
-    """What a server with its own certificate does TLS with. `fingerprint`: SHA-256, in hexadecimal with colons."""
+    """What a server with its own certificate does TLS with. `fingerprint`: SHA-256, in hexadecimal with colons.
+
+    `path`: the file that holds certificate and key.
+    """
 
     context: ssl.SSLContext
     fingerprint: str
+    path: Path
 
 
 def folder() -> Path:
@@ -97,7 +101,7 @@ def own_tls(folder: Path, names: Names, time: float) -> OwnTLS:
             context = server_context(str(path), str(path))
             # What was loaded is what was read, unless another server was at it.
             if _read(path) == kept:
-                return OwnTLS(context, _fingerprint(kept))
+                return OwnTLS(context, _fingerprint(kept), path)
     except OSError as error:
         raise ConfigError(
             f"cannot keep a certificate in {str(folder)!r}: {error.strerror}; tls auto needs a folder to write to "

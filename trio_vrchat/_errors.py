@@ -7,6 +7,7 @@ VrchatError
 ├── AccountError                an account cannot be made or changed as was asked
 ├── RecordingError              a recording cannot be made, or cannot be read
 ├── ReplayError                 a recording cannot be replayed, or not to its end
+├── WorkerError                 one of several workers ends at once, again and again
 ├── FrameViolation              a peer broke the WebSocket framing: 1002, 1009
 ├── ClientError                 raised by the client of this package
 │   ├── CannotConnect               nobody there, or nobody who speaks the protocol
@@ -57,6 +58,10 @@ class RecordingError(VrchatError):
 
 class ReplayError(VrchatError):
     """A recording cannot be replayed, or not to its end. The message says why, and what to do."""
+
+
+class WorkerError(VrchatError):
+    """One of the workers of `--workers` ends at once, again and again. The message says which, and how."""
 
 
 class FrameViolation(VrchatError):

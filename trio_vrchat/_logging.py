@@ -8,6 +8,7 @@ command line and for `Server`, which own their process.
 - A record is one line, whatever a client put into it: what does not print is escaped. Only a traceback on a terminal,
   where a person reads it, keeps its lines.
 - The JSON form is ASCII, so that no encoding that stderr may have can break it.
+- Of several workers (`--workers`), which share one stderr, each says in each record which it is.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LEVELS = (0, 1, 2, 3)
 
 _HANDLER_NAME = "trio_vrchat"
 # What the package's log calls give by `extra=`.
-_EXTRA = ("peer", "user", "room", "code", "port", "count")
+_EXTRA = ("worker", "pid", "peer", "user", "room", "code", "port", "count")
 
 
 def check_level(level: object) -> None:
@@ -32,8 +33,8 @@ def check_level(level: object) -> None:
         raise ConfigError(f"log_level must be 0, 1, 2 or 3, not {level!r}")
 
 
-def configure(level: int, *, as_json: bool) -> None:
-    """Let the process's log go to stderr; a later call replaces an earlier one.
+def configure(level: int, *, as_json: bool, worker: int | None = None) -> None:
+    """Let the process's log go to stderr; a later call replaces an earlier one. `worker`: which of several this is.
 
     `level` is 0 for the server's start, stop and failures, 1 also for connections, logins and error answers, 2 also
     for joins and leaves, 3 for everything. The form is one JSON object a line with `as_json`, otherwise colours on a
@@ -48,6 +49,8 @@ def configure(level: int, *, as_json: bool) -> None:
             root.removeHandler(handler)
     handler = _handler(as_json)
     handler.set_name(_HANDLER_NAME)
+    if worker is not None:
+        handler.addFilter(_OfWorker(worker))
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     accepting = logging.getLogger("trio.serve_listeners")
@@ -55,6 +58,7 @@ def configure(level: int, *, as_json: bool) -> None:
     for name, shown in {
         "trio_vrchat": False,
         "trio_vrchat.server": True,
+        "trio_vrchat.supervisor": True,
         "trio_vrchat.connection": level >= 1,
         "trio_vrchat.room": level >= 2,
     }.items():
@@ -78,6 +82,22 @@ class _Seldom(logging.Filter):
         self._next_s = record.created + 10.0
         record.exc_info = None
         return True
+
+
+class _OfWorker(logging.Filter):
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.worker = self._worker
+        return True
+
+
+def _worker_of(record: logging.LogRecord) -> str:
+    """The worker that a record is of, or about."""
+    worker = getattr(record, "worker", None)
+    return "" if worker is None else f"worker {worker}: "
 
 
 def _handler(as_json: bool) -> logging.Handler:
@@ -117,7 +137,7 @@ def one_line(text: str) -> str:
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(timespec="milliseconds")
-        text = f"{time} {record.levelname} {record.name}: {record.getMessage()}"
+        text = f"{time} {record.levelname} {record.name}: {_worker_of(record)}{record.getMessage()}"
         if record.exc_info:
             text += f"\n{self.formatException(record.exc_info)}"
         return one_line(text)
@@ -127,7 +147,7 @@ class _TerminalFormatter(logging.Formatter):
     """The time and the level are the handler's."""
 
     def format(self, record: logging.LogRecord) -> str:
-        lines = [record.getMessage()]
+        lines = [f"{_worker_of(record)}{record.getMessage()}"]
         if record.exc_info:
             lines += self.formatException(record.exc_info).split("\n")
         return "\n".join(one_line(line) for line in lines)

@@ -65,14 +65,20 @@ _OUTBOX_BOUNDS_BYTES = (0.0, 1024.0, 16384.0, 65536.0, 262144.0, 1048576.0)
 
 
 class Metrics:
-    """The metrics of one server. `outboxes` gives those of its connections."""
+    """The metrics of one server. `outboxes` gives those of its connections.
 
-    def __init__(self, statistics: Statistics, outboxes: Callable[[], Iterable[Outbox]]) -> None:
+    `worker`: which of several it is, of which whoever asks reaches one or another. Each sample then says so in a label,
+    or the counters of all would look like one that goes up and down.
+    """
+
+    def __init__(
+        self, statistics: Statistics, outboxes: Callable[[], Iterable[Outbox]], worker: int | None = None
+    ) -> None:
         # One of its own: two servers in one program do not see each other's, nor what the program counts itself.
         self._registry = CollectorRegistry()
-        self._registry.register(_Figures(statistics, outboxes))
-        # CPU, memory and descriptors of the process, where the machine says them.
-        ProcessCollector(registry=self._registry)
+        # And CPU, memory and descriptors of the process, where the machine says them.
+        for collector in (_Figures(statistics, outboxes), ProcessCollector(registry=None)):
+            self._registry.register(collector if worker is None else _OfWorker(collector, str(worker)))
 
     def answer(self, request: Request) -> Answer:
         """What `/metrics` says."""
@@ -129,6 +135,24 @@ class _Figures(Collector):
             (outbox.waiting_bytes for outbox in outboxes),
         )
         yield InfoMetricFamily(f"{_PREFIX}build", "What runs here.", {"version": __version__})
+
+
+@attrs.frozen(eq=False)
+class _OfWorker(Collector):
+    _collector: Collector
+    _worker: str
+
+    def describe(self) -> list[Metric]:
+        """Nothing, as above."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """What it collects, with a label more."""
+        for metric in self._collector.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, "worker": self._worker}) for sample in metric.samples
+            ]
+            yield metric
 
 
 def _of_all(name: str, text: str, bounds: tuple[float, ...], values: Iterable[float]) -> Metric:

@@ -95,7 +95,8 @@ class _Running:
 class Recorder:
     """Records one server, when it is told to. Its `run` must run somewhere; `stop_for_good` ends that.
 
-    `show` tells an observer who is where at this moment. `now` gives seconds since the Unix epoch.
+    `show` tells an observer who is where at this moment. `now` gives seconds since the Unix epoch. `worker`: which of
+    several servers it records, all of which may record into the same folder.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class Recorder:
         in_thread: InThread,
         show: Callable[[Observer], object],
         now: Callable[[], float],
+        worker: int | None = None,
     ) -> None:
         self._config = config
+        self._worker = worker
         self._observation = observation
         self._statistics = statistics
         self._in_thread = in_thread
@@ -136,7 +139,7 @@ class Recorder:
                 raise RecordingError(f"a recording is running already: {self._running.path}; stop it first")
             if self._closing:
                 raise RecordingError("the server stops")
-            opening = partial(_open, Path(folder), self._config, dict(notes or {}), self._now())
+            opening = partial(_open, Path(folder), self._config, dict(notes or {}), self._now(), self._worker)
             try:
                 running = await self._in_thread(opening)
             except OSError as error:
@@ -250,7 +253,7 @@ class Recorder:
         self._waiting_bytes -= size
 
 
-def _open(folder: Path, config: Config, notes: dict[str, str], time: float) -> _Running:
+def _open(folder: Path, config: Config, notes: dict[str, str], time: float, worker: int | None) -> _Running:
     folder.mkdir(parents=True, exist_ok=True)
     pseudonym = _pseudonyms(Path(config.pseudonyms)) if config.pseudonyms is not None else None
     manifest = {
@@ -261,7 +264,9 @@ def _open(folder: Path, config: Config, notes: dict[str, str], time: float) -> _
         "notes": json.dumps(notes),
         "pseudonyms": json.dumps(pseudonym is not None),
     }
-    path, stream = _new_file(folder, time)
+    if worker is not None:
+        manifest["worker"] = str(worker)
+    path, stream = _new_file(folder, time, "" if worker is None else f"-worker{worker}")
     try:
         running = _Running(path, stream, RecordingFile(stream, manifest), manifest, pseudonym)
         _write_manifest(running)
@@ -271,8 +276,8 @@ def _open(folder: Path, config: Config, notes: dict[str, str], time: float) -> _
     return running
 
 
-def _new_file(folder: Path, time: float) -> tuple[Path, BinaryIO]:
-    stamp = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H%M%SZ")
+def _new_file(folder: Path, time: float, suffix: str) -> tuple[Path, BinaryIO]:
+    stamp = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H%M%SZ") + suffix
     for number in range(_NAMES_TRIED):
         path = folder / f"{stamp}{f'-{number}' if number else ''}.mcap"
         with contextlib.suppress(FileExistsError):
@@ -362,17 +367,19 @@ def _why(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or f"{type(error).__name__}: {error}"
 
 
+def make_key(path: Path) -> None:
+    """Make a key for pseudonyms in this file, if it is missing. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+        _log.info("made a key for pseudonyms: %s", path)
+
+
 def _pseudonyms(path: Path) -> Callable[[str], str]:
     """What makes pseudonyms with the key in this file, which is made if it is missing. Raises OSError."""
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        key = path.read_bytes()
-    else:
-        key = secrets.token_bytes(_KEY_BYTES)
-        with open(descriptor, "wb") as file:
-            file.write(key)
-        _log.info("made a key for pseudonyms: %s", path)
+    make_key(path)
+    key = path.read_bytes()
     if len(key) < _KEY_BYTES:
         raise OSError(0, f"the key in {os.fspath(path)!r} has {len(key)} bytes and needs {_KEY_BYTES}; remove it")
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -58,6 +59,9 @@ from ._store import Store, open_store
 from ._threads import InThread, one_at_a_time
 from ._tls import server_context
 from ._web_files import own_files
+
+if TYPE_CHECKING:
+    from ._certificate import OwnTLS
 
 # For an engine that is there, and has just begun (`Timing.settle_s`). Without one the server starts all the same.
 _READY_S = 6.0
@@ -130,8 +134,12 @@ async def run_server(
     backplane: Engine | None,
     in_thread: Callable[[], InThread],
     task_status: trio.TaskStatus[Handle],
+    worker: int | None = None,
 ) -> None:
-    """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes."""
+    """`serve`, where what blocks (store, password hashes) is run by what `in_thread` makes.
+
+    `worker`: which of several this is; its figures and recordings say so. Where they listen its supervisor says.
+    """
     context, fingerprint = _tls(config)
     engine = backplane or _engine(config)
     async with AsyncExitStack() as files:
@@ -148,7 +156,7 @@ async def run_server(
             authenticate, standing_of = accounts.authenticate, accounts.standing
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, standing_of, store, engine, in_thread)
+        building = _Building(config, listeners, context, authenticate, standing_of, store, engine, in_thread, worker)
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -168,18 +176,24 @@ async def run_server(
                     # Not `start`: cancelled in it, it would wait for the building, and the building for `stop`.
                     nursery.start_soon(building.run)
                     await building.stands.wait()
-                    _log.info("listening on %s", ", ".join(urls) or "streams", extra={"port": handle.port})
-                    if readable := readable_on_the_network(urls):
-                        _log.warning(
-                            "no TLS on %s: whoever is on the network reads along, passwords included "
-                            "(--tls auto turns it on, or --tls-cert and --tls-key)",
-                            ", ".join(readable),
-                        )
+                    if worker is None:
+                        log_where(urls, handle.port)
                     task_status.started(handle)
                     await trio.sleep_forever()
                 finally:
                     building.stop()
     _log.info("stopped")
+
+
+def log_where(urls: Sequence[str], port: int) -> None:
+    """Say in the log where a server listens, and who may read along there."""
+    _log.info("listening on %s", ", ".join(urls) or "streams", extra={"port": port})
+    if readable := readable_on_the_network(urls):
+        _log.warning(
+            "no TLS on %s: whoever is on the network reads along, passwords included "
+            "(--tls auto turns it on, or --tls-cert and --tls-key)",
+            ", ".join(readable),
+        )
 
 
 def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
@@ -188,12 +202,17 @@ def _tls(config: Config) -> tuple[ssl.SSLContext | None, str]:
         return server_context(config.tls_cert, config.tls_key), ""
     if config.tls is None:
         return None, ""
+    own = own_certificate(config)
+    return own.context, own.fingerprint
+
+
+def own_certificate(config: Config) -> OwnTLS:
+    """What `tls` "auto" does TLS with; made if there is none that will do. Raises ConfigError."""
     # Slow to import, and needed by nobody else.
     from ._certificate import folder, names_of, own_tls  # noqa: PLC0415
 
     names = names_of(socket.gethostname(), config.host, machine_addresses())
-    own = own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
-    return own.context, own.fingerprint
+    return own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
 
 
 def _engine(config: Config) -> Engine | None:
@@ -222,8 +241,10 @@ class _Building:
         store: Store | None,
         engine: Engine | None,
         in_thread: Callable[[], InThread],
+        worker: int | None,
     ) -> None:
         self._config = config
+        self._worker = worker
         self._listeners = listeners
         self._store = store
         dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
@@ -238,7 +259,9 @@ class _Building:
         self._observation = Observation()
         self.stands = trio.Event()
         self.statistics = Statistics()
-        self.recorder = Recorder(config, self._observation, self.statistics, in_thread(), self._show, self._clock.now)
+        self.recorder = Recorder(
+            config, self._observation, self.statistics, in_thread(), self._show, self._clock.now, worker
+        )
         folder = config.recordings if config.recordings is not None else config.record
         self._desk = RecordingDesk(self.recorder, folder, in_thread())
 
@@ -331,7 +354,7 @@ class _Building:
 
     def _open_front(self, connections: Connections, directory: Directory, admission: Admission) -> Front:
         config = self._config
-        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all))
+        metrics = Metrics(self.statistics, lambda: (connection.outbox for connection in connections.all), self._worker)
         site = Site(own_files() if config.page else None, metrics.answer, config.metrics_networks)
         connect = partial(serve_connection, connections=connections)
         return Front(connect, site, config, self.statistics, directory.clock.now, admission)
@@ -345,6 +368,7 @@ class _Building:
             Networks((*config.exempt_networks, *config.trust_proxy)),
             handshake_timeout_s=config.handshake_timeout_s,
             refused=self._count_refused,
+            shared=self._worker is not None,
         )
         with self._accepting:
             if self._sharing is not None:
