@@ -35,6 +35,9 @@ class _Room:
 class ClientRooms:
     """The rooms of one client, over all its connections. Events go to `put`, each with its share of the bytes."""
 
+    # Whoever has no use for them is spared most of what a crowd costs.
+    hears_transforms = True
+
     def __init__(self, user: str, put: Callable[[Event, int], None]) -> None:
         self.be_called(user)
         self._put = put
@@ -113,7 +116,10 @@ class ClientRooms:
             return  # said before the room's task had our leave
         share_bytes = size_bytes // len(entries)
         for entry in entries:
-            if entry["type"] != TRANSFORM:
+            if entry["type"] == TRANSFORM:
+                if not self.hears_transforms:
+                    continue
+            else:
                 if entry["time"] <= room.heard_until:
                     continue
                 room.seen = entry["time"]
