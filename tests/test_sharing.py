@@ -250,6 +250,7 @@ async def test_two_logins_at_once_on_two_servers(autojump_clock: MockClock) -> N
 
 async def test_accounts_take_over_from_server_to_server(autojump_clock: MockClock) -> None:
     async def authenticate(user: str, password: str, peer: str) -> bool:
+        await trio.lowlevel.checkpoint()
         return password == "right"
 
     engine = MemoryEngine()
