@@ -27,6 +27,7 @@ from trio_vrchat._worker import Answer, Orders
 from trio_vrchat.recording import Joined
 
 from .program import DEADLINE_S, LOCAL, LOOPBACK, Program, finished, started
+from .redis_server import PROGRAM, running_redis
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows hands no socket on to other processes")
 
@@ -391,3 +392,41 @@ def test_modules_of_the_current_folder_are_none_of_theirs(tmp_path: Path, monkey
         program.until("serves", program.stderr)
         program.process.terminate()
         assert program.end()[0] == 0
+
+
+# Over a real engine
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no redis-server (apt-get install redis-server)")
+def test_workers_share_their_rooms(tmp_path: Path) -> None:
+    with (
+        running_redis(tmp_path) as redis,
+        several(2, "--backplane", redis.url) as workers,
+        contextlib.ExitStack() as all_,
+    ):
+        clients: list[ClientConnection] = []
+        for number, user in ((1, "Tibi"), (2, "Anna")):
+            with workers.only(number):
+                clients.append(all_.enter_context(connect(workers.url)))
+                [*_, record] = workers.logged("connected")
+                assert record["worker"] == number
+            enter(clients[-1], user)
+        clients[-1].send(json.dumps({"room": "lobby", "data": "hello"}))
+        for client in clients:
+            assert ("Anna", "msg", "hello") in heard(client, "msg")
+        workers.program.process.terminate()
+        assert workers.end()[0] == 0
+
+
+def enter(client: ClientConnection, user: str) -> None:
+    client.send(json.dumps({"system": "login", "options": {"user": user, "pass": "x"}}))
+    assert json.loads(client.recv(timeout=DEADLINE_S))["response"]["code"] == 202
+
+
+def heard(client: ClientConnection, kind: str) -> list[tuple[str, str, Any]]:
+    """The entries up to the first message that has one of this kind."""
+    found: list[tuple[str, str, Any]] = []
+    while kind not in [type_ for _, type_, _ in found]:
+        payload = json.loads(client.recv(timeout=DEADLINE_S)).get("payload", [])
+        found += [(entry["user"], entry["type"], entry["data"]) for entry in payload]
+    return found
