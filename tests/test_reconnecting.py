@@ -255,6 +255,9 @@ async def test_a_room_that_lets_it_in_no_more_is_refused_and_no_longer_its_own(
         before = trio.current_time()
         assert (await second.receive()) == {"room": "den", "type": "join", "data": ""}
         assert trio.current_time() == before + 3.5
+        second.answer(503, 203, room="den", retry_after=1.0)
+        assert (await second.receive()) == {"room": "den", "type": "join", "data": ""}
+        assert trio.current_time() == before + 4.5
         second.answer(413, 204, room="den", limit="members_per_room", value=1)
         events = await take(client, 3)
         assert isinstance(events[2], Refused)

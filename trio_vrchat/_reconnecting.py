@@ -199,7 +199,7 @@ class Connecting:
         while True:
             try:
                 await conversation.ask(room, JOIN)
-            except SlowDown as error:
+            except (SlowDown, Unavailable) as error:
                 await trio.sleep(pause_asked_for_s(error))
                 continue
             except Conflict:
