@@ -124,11 +124,13 @@ class Mirror:
         """The engine has answered to a join, or will not."""
         self._under_way.discard(happening.key)
 
-    def refuse(self, key: str, error: RequestError) -> list[Event]:
+    def refuse(self, member: Member, error: RequestError) -> list[Event]:
         """The engine has refused an own member's join: it is not in the room."""
-        join = self._own.pop(key, None)
-        if join is None:
+        key = name_key(member.name)
+        join = self._own.get(key)
+        if join is None or join.member is not member:
             return []
+        del self._own[key]
         join.settled(error)
         return self._gone(key)
 

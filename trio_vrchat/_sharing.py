@@ -220,9 +220,11 @@ class SharedRoom(Room):
             elif happening.kind == JOIN:
                 limit = self._config.members_per_room
                 error = TooMuch(f"room {self.name!r} is full", limit="members_per_room", value=limit)
-                if event is None and (member := self.mirror.own(happening.key)) is not None:
+                if isinstance(event, Join):
+                    events += self.mirror.refuse(event.member, error)
+                elif (member := self.mirror.own(happening.key)) is not None:
                     self._answer(member, error)
-                events += self.mirror.refuse(happening.key, error)
+                    events += self.mirror.refuse(member, error)
         return events
 
     def _fail(self, asked: list[_Asked], error: RequestError, *, may_happen: bool) -> list[Event]:
@@ -236,15 +238,16 @@ class SharedRoom(Room):
                 case Leave():
                     event.settled()
                     events += self.mirror.depart(happening)
-                case Join():
+                case Join(member):
                     self.mirror.answered(happening)
-                    events += self.mirror.refuse(key, error)
+                    events += self.mirror.refuse(member, error)
                 case None:
                     self.mirror.answered(happening)
-                    assert self._tasks is not None
-                    self._tasks.start_soon(self._look_later)
+                    self._may_miss = True
             if isinstance(event, Leave) or (isinstance(event, Join) and may_happen):
                 self._sharing.leaving[self.name, key] = Happening(LEAVE, key, happening.user)
+        if self._may_miss and self._tasks is not None:
+            self._tasks.start_soon(self._look_later, name=f"another look at room {self.name!r}")
         return events
 
     async def _look_later(self) -> None:
