@@ -15,7 +15,6 @@ import trio
 from . import ATTACKS, Attack, Target
 from .client import until
 
-
 _LAST_RUNS_S = 20.0
 
 
