@@ -397,3 +397,5 @@ def test_what_one_worker_does_not_need_is_not_imported() -> None:
     imported = run.stdout.split()
     assert "trio_vrchat._server" in imported, run.stderr
     assert not [name for name in imported if "worker" in name or "supervis" in name or "restart" in name]
+    # Nor what a server needs that shares no rooms, and records nothing.
+    assert not {"coredis", "trio_vrchat._sharing", "trio_vrchat._node", "mcap", "zstandard"} & set(imported)

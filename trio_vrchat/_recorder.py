@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import attrs
 import msgspec
@@ -36,10 +36,12 @@ from ._errors import RecordingError
 from ._messages import MESSAGE
 from ._names import name_key
 from ._observer import Observation, Observer
-from ._recording_file import VERSION, Kind, RecordingFile
 from ._statistics import Statistics
 from ._threads import InThread
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._recording_file import Kind, RecordingFile
 
 FLUSH_S = 0.5
 # A minute of a hall of a hundred headsets, while the disk has something else to do.
@@ -56,7 +58,7 @@ _NAMES_TRIED = 100
 _log = logging.getLogger("trio_vrchat.recording")
 
 # Kind, room, time and user as JSON (empty and 0.0 where `data` has them), and what is recorded as JSON.
-_Item = tuple[Kind, str, float, bytes, bytes]
+_Item = tuple["Kind", str, float, bytes, bytes]
 
 
 class _Entry(msgspec.Struct):
@@ -254,6 +256,9 @@ class Recorder:
 
 
 def _open(folder: Path, config: Config, notes: dict[str, str], time: float, worker: int | None) -> _Running:
+    # What writes the container is slow to import, and needed by nobody else.
+    from ._recording_file import VERSION, RecordingFile  # noqa: PLC0415
+
     folder.mkdir(parents=True, exist_ok=True)
     pseudonym = _pseudonyms(Path(config.pseudonyms)) if config.pseudonyms is not None else None
     manifest = {

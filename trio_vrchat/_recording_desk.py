@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._errors import Conflict, RecordingError
 from ._recorder import Recorder
-from ._recording_folder import RecordingFolder
 from ._threads import InThread
+
+if TYPE_CHECKING:
+    from ._recording_folder import RecordingFolder
 
 
 class RecordingDesk:
@@ -22,7 +24,7 @@ class RecordingDesk:
     def __init__(self, recorder: Recorder, folder: str | None, in_thread: InThread) -> None:
         self._recorder = recorder
         self._path = Path(folder) if folder is not None else None
-        self._folder = RecordingFolder(self._path) if self._path is not None else None
+        self._folder = _recordings_in(self._path) if self._path is not None else None
         self._in_thread = in_thread
 
     async def switch(self, on: bool, notes: Mapping[str, str]) -> dict[str, Any]:
@@ -58,6 +60,13 @@ class RecordingDesk:
         if self._folder is None or self._path is None:
             raise _conflict("this server has no folder for recordings: start it with --recordings FOLDER")
         return self._folder, self._path
+
+
+def _recordings_in(path: Path) -> RecordingFolder:
+    # What reads the container is slow to import, and needed by nobody else.
+    from ._recording_folder import RecordingFolder  # noqa: PLC0415
+
+    return RecordingFolder(path)
 
 
 def _conflict(reason: str) -> Conflict:

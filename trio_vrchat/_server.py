@@ -52,7 +52,6 @@ from ._recording_desk import RecordingDesk
 from ._requests import House
 from ._room import Room
 from ._session import Sessions
-from ._sharing import Sharing
 from ._site import Site
 from ._statistics import Statistics
 from ._store import Store, open_store
@@ -62,6 +61,7 @@ from ._web_files import own_files
 
 if TYPE_CHECKING:
     from ._certificate import OwnTLS
+    from ._sharing import Sharing
 
 # For an engine that is there, and has just begun (`Timing.settle_s`). Without one the server starts all the same.
 _READY_S = 6.0
@@ -228,6 +228,13 @@ def _engine(config: Config) -> Engine | None:
     return RedisEngine(config.backplane)
 
 
+def _sharing(engine: Engine, config: Config, dice: random.Random) -> Sharing:
+    # Needed by nobody else.
+    from ._sharing import Sharing  # noqa: PLC0415
+
+    return Sharing(engine, config, dice)
+
+
 class _Building:
     """The rooms, connections and listeners of one server."""
 
@@ -248,7 +255,7 @@ class _Building:
         self._listeners = listeners
         self._store = store
         dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
-        self._sharing = None if engine is None else Sharing(engine, config, dice)
+        self._sharing = None if engine is None else _sharing(engine, config, dice)
         self._context = context
         self._authenticate = authenticate
         self._standing_of = standing_of
