@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import struct
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
-import zstandard
-from mcap.exceptions import McapError
 
 from ._errors import BadRequest
 from ._messages import JOIN, LEAVE, TRANSFORM
 from ._recording_file import Kind
-from ._recording_index import Index, Piece, content_of, message_at
+from ._recording_index import DAMAGE, Index, Line, Piece, content_of, decode_line, message_at
 
 # The newest of them; who has more looks into the folder.
 _LISTED = 100
@@ -37,18 +34,6 @@ _PIECES_BACK = 1200
 # Less than there is between any two events of a room.
 _STEP_S = 1e-6
 _EMPTY = msgspec.Raw(b'""')
-_DAMAGE = (McapError, struct.error, ValueError, KeyError, TypeError, EOFError, zstandard.ZstdError)
-
-
-class _Line(msgspec.Struct):
-    room: str
-    time: float
-    user: str
-    type: str
-    data: msgspec.Raw
-
-
-_decode = msgspec.json.Decoder(_Line).decode
 
 
 class _Answer:
@@ -135,7 +120,7 @@ class RecordingFolder:
             index.read_on(stream)
             if not index.manifest:
                 raise ValueError("it was cut before its manifest")
-        except _DAMAGE as error:
+        except DAMAGE as error:
             # What came before can be looked at.
             if not index.pieces:
                 stream.close()
@@ -198,7 +183,7 @@ def _started(index: Index) -> float:
     return datetime.fromisoformat(index.manifest["started"]).timestamp()
 
 
-def _events(pieces: list[Piece], stream: BinaryIO, *, until: float | None = None) -> Iterator[_Line]:
+def _events(pieces: list[Piece], stream: BinaryIO, *, until: float | None = None) -> Iterator[Line]:
     """The events, up to a time. (A join that the recorder was shown when it began is older than its piece.)"""
     for piece in pieces:
         if until is not None and piece.first > until * 1e9:
@@ -208,11 +193,11 @@ def _events(pieces: list[Piece], stream: BinaryIO, *, until: float | None = None
                 yield line
 
 
-def _lines(piece: Piece, stream: BinaryIO, kind: Kind, *, backwards: bool = False) -> Iterator[_Line]:
+def _lines(piece: Piece, stream: BinaryIO, kind: Kind, *, backwards: bool = False) -> Iterator[Line]:
     offsets = piece.offsets.get(kind)
     if not offsets:
         return
-    with contextlib.suppress(*_DAMAGE):  # what is damaged is left out
+    with contextlib.suppress(*DAMAGE):  # what is damaged is left out
         content = content_of(stream, piece)
         for offset in reversed(offsets) if backwards else offsets:
-            yield _decode(message_at(content, offset))
+            yield decode_line(message_at(content, offset))

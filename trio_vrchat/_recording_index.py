@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import attrs
+import msgspec
 import zstandard
 from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
 from mcap.opcode import Opcode
 from mcap.records import Channel, Metadata
 
 from ._recording_file import KINDS, MANIFEST, VERSION, Kind
 
+# Whatever a file holds that was cut or damaged: the reader of MCAP checks no more than it needs.
+DAMAGE = (McapError, struct.error, ValueError, KeyError, TypeError, EOFError, zstandard.ZstdError)
 # What anything in a file may take: a chunk of the largest messages is far below. A damaged length is not believed.
 LIMIT_BYTES = 64 * 1024 * 1024
 MAGIC = b"\x89MCAP0\r\n"
@@ -34,6 +38,19 @@ _TEXT = struct.Struct("<I")
 _PACKED = struct.Struct("<Q")
 _INDEX = struct.Struct("<HI")  # channel, bytes of the list
 _INDEXED = struct.Struct("<QQ")  # time, offset
+
+
+class Line(msgspec.Struct):
+    """A message of the channels `events` and `transforms` (see `_recording_file`)."""
+
+    room: str
+    time: float
+    user: str
+    type: str
+    data: msgspec.Raw
+
+
+decode_line = msgspec.json.Decoder(Line).decode
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ from ._codec import USER_NAME_LIMIT
 from ._errors import ReplayError
 from ._messages import JOIN, LEAVE, MESSAGE, TRANSFORM
 from ._names import are_look_alikes, name_key, skeleton
+from ._recording_index import Line, decode_line
 
 # What tells a replayed person from a living one.
 MARK = "↺"
@@ -42,17 +43,6 @@ class Act:
     room: str
     type: str
     data: bytes
-
-
-class _Line(msgspec.Struct):
-    room: str
-    time: float
-    user: str
-    type: str
-    data: msgspec.Raw
-
-
-_decode = msgspec.json.Decoder(_Line).decode
 
 
 @attrs.define(eq=False)
@@ -81,7 +71,7 @@ class Schedule:
     def take(self, line: bytes) -> list[Act]:
         """What follows from the next line. Raises ReplayError where it is not one of a recording."""
         try:
-            entry = _decode(line)
+            entry = decode_line(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ReplayError(f"a message of the recording is none ({error}): {line[:80]!r}") from error
         # Who was there when the recording began has come before.
@@ -111,7 +101,7 @@ class Schedule:
             return f"nothing happens in the room {self._room!r}; there is {', '.join(map(repr, self._rooms))}"
         return f"it has {self._last - self._first:.3f} s, and nothing is left of it after {self._from_s:g} s"
 
-    def _acts(self, entry: _Line, at_s: float) -> Iterator[Act]:
+    def _acts(self, entry: Line, at_s: float) -> Iterator[Act]:
         """What this does to who is where, and the acts of it."""
         key, room, data = name_key(entry.user), entry.room, bytes(entry.data)
         person = self._people.get(key)

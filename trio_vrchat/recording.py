@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from types import TracebackType
@@ -22,8 +21,6 @@ from typing import Any, BinaryIO
 
 import attrs
 import msgspec
-import zstandard
-from mcap.exceptions import McapError
 from mcap.records import Channel, Chunk, Header, McapRecord, Metadata
 from mcap.stream_reader import StreamReader
 
@@ -31,12 +28,9 @@ from ._errors import RecordingError
 from ._events import Joined, Left, Moved, Said, Transform, Vector
 from ._messages import JOIN, LEAVE, TRANSFORM
 from ._recording_file import KINDS, MANIFEST, PROFILE, VERSION, Kind
-from ._recording_index import LIMIT_BYTES, MAGIC, messages, unpacked
+from ._recording_index import DAMAGE, LIMIT_BYTES, MAGIC, messages, unpacked
 
 __all__ = ["ClockOffset", "Joined", "Left", "Moved", "Recording", "RoundTrip", "Said", "open"]
-
-# Whatever a file holds that was cut or damaged: the reader of MCAP checks no more than it needs.
-_DAMAGE = (McapError, struct.error, ValueError, KeyError, TypeError, EOFError, zstandard.ZstdError)
 
 
 class _Bounded:
@@ -120,7 +114,7 @@ class Recording:
                         kind = topics.get(channel)
                         if kind in wanted:
                             yield kind, data
-        except _DAMAGE as error:
+        except DAMAGE as error:
             until = f", up to {_text_of(last)}," if last else ""
             self.lost = f"{self.path} has lost its end ({_why(error)}): {count} messages{until} are readable"
 
@@ -165,7 +159,7 @@ class Recording:
                     )
                 if isinstance(record, Metadata) and record.name == MANIFEST:
                     return self._checked(record.metadata)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise RecordingError(
                 f"{self.path} was cut or damaged at its start ({_why(error)}): nothing is readable"
             ) from error
