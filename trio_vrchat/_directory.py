@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 import attrs
 import trio
@@ -22,7 +21,7 @@ from ._frame_clock import FrameClock
 from ._history import Held
 from ._members import Event, Join, Leave, Member
 from ._observer import Observation, Observer
-from ._room import HistoryStore, Room
+from ._room import HistoryStore, Room, Surroundings
 from ._statistics import Statistics
 
 LOBBY = "lobby"
@@ -121,22 +120,8 @@ class Entrance:
         self._closed()
 
 
-class MakeRoom(Protocol):
-    """What makes rooms: `Room`, or what makes rooms that servers share."""
-
-    def __call__(
-        self,
-        name: str,
-        config: Config,
-        clock: WallClock,
-        frame_clock: FrameClock,
-        statistics: Statistics,
-        observation: Observation,
-        store: HistoryStore | None,
-        predecessor: Room | None,
-    ) -> Room:
-        """A new room."""
-        ...
+# What makes rooms: `Room`, or what makes rooms that servers share.
+MakeRoom = Callable[[str, Surroundings, Room | None], Room]
 
 
 @attrs.define(eq=False)
@@ -161,10 +146,8 @@ class Directory:
     ) -> None:
         self._config = config
         self.clock = clock
-        self._store = store
-        self._observation = observation or Observation()
+        self._surroundings = Surroundings(config, clock, frame_clock, statistics, observation or Observation(), store)
         self._make_room = make_room
-        self._frame_clock = frame_clock
         self._statistics = statistics
         self._nursery = rooms
         self._open: dict[str, _Open] = {}
@@ -188,16 +171,7 @@ class Directory:
             if limit and self._running >= limit:
                 raise TooMuch("there are too many rooms", limit="rooms_limit", value=limit)
             predecessor = self._closing.get(name)
-            room = self._make_room(
-                name,
-                self._config,
-                self.clock,
-                self._frame_clock,
-                self._statistics,
-                self._observation,
-                self._store,
-                predecessor,
-            )
+            room = self._make_room(name, self._surroundings, predecessor)
             entry = self._open[name] = _Open(room)
             self._statistics.rooms += 1
             self._running += 1

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+import attrs
 import trio
 
 from ._clock import WallClock
@@ -60,28 +61,31 @@ class HistoryStore(Protocol):
         """
 
 
+@attrs.frozen(eq=False)
+class Surroundings:
+    """What the rooms of one server have in common."""
+
+    config: Config
+    clock: WallClock
+    frame_clock: FrameClock
+    statistics: Statistics
+    observation: Observation
+    store: HistoryStore | None = None
+
+
 class Room:
     """A room and its channel. Opened and closed by the directory alone."""
 
     # Whether joins and leaves are settled only when the engine has them.
     is_shared = False
 
-    def __init__(
-        self,
-        name: str,
-        config: Config,
-        clock: WallClock,
-        frame_clock: FrameClock,
-        statistics: Statistics,
-        observation: Observation,
-        store: HistoryStore | None,
-        predecessor: Room | None,
-    ) -> None:
+    def __init__(self, name: str, surroundings: Surroundings, predecessor: Room | None) -> None:
+        config, clock = surroundings.config, surroundings.clock
         self.name = name
         self.events, self._received = trio.open_memory_channel[Event | None](_QUEUE_EVENTS)
         self._config = config
         self._clock = clock
-        self._store = store
+        self._store = surroundings.store
         # Where the turn waits for the store or the engine, and is woken for batches.
         self._waiting = trio.lowlevel.ParkingLot()
         self.presence = Presence(
@@ -89,14 +93,14 @@ class Room:
             history=config.history,
             history_limit_bytes=config.history_limit_bytes,
             stamp=clock.stamp,
-            observation=observation,
+            observation=surroundings.observation,
         )
         # What a frame counts for until the next pause, beside its bytes; and how much makes a pause due.
         self._frame_weight = config.outbox_limit_bytes // config.outbox_limit_frames
         self._pause_weight = config.outbox_limit_bytes // _PAUSES_PER_OUTBOX
-        self._frame_clock = frame_clock
-        self._statistics = statistics
-        self._observation = observation
+        self._frame_clock = surroundings.frame_clock
+        self._statistics = surroundings.statistics
+        self._observation = surroundings.observation
         self._predecessor = predecessor
         self._tick_due: float | None = None  # since when, on trio's clock
         self.rate = RoomRate(config, trio.current_time())

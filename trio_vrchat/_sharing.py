@@ -18,6 +18,7 @@ import random
 from collections.abc import Callable
 from typing import Any, Literal
 
+import attrs
 import trio
 
 from ._backplane import (
@@ -29,20 +30,16 @@ from ._backplane import (
     Happening,
     Lease,
 )
-from ._clock import WallClock
 from ._codec import encode_notice
 from ._config import Config
 from ._errors import Conflict, RequestError, TooMuch, Unavailable
 from ._follower import CaughtUp, News, View
-from ._frame_clock import FrameClock
 from ._frames import text_frame
 from ._members import Event, Join, Leave, Member, Resume, Say
 from ._mirror import Mirror, Moved, Movement, read_movements
 from ._names import are_look_alikes, name_key, skeleton
 from ._node import Appending, Hooks, Node
-from ._observer import Observation
-from ._room import HistoryStore, Room
-from ._statistics import Statistics
+from ._room import Room, Surroundings
 
 # What was lost of transforms is seen again so soon.
 _KEYFRAME_S = 2.0
@@ -62,18 +59,9 @@ class SharedRoom(Room):
 
     is_shared = True
 
-    def __init__(
-        self,
-        sharing: Sharing,
-        name: str,
-        config: Config,
-        clock: WallClock,
-        frame_clock: FrameClock,
-        statistics: Statistics,
-        observation: Observation,
-        predecessor: Room | None,
-    ) -> None:
-        super().__init__(name, config, clock, frame_clock, statistics, observation, None, predecessor)
+    def __init__(self, sharing: Sharing, name: str, surroundings: Surroundings, predecessor: Room | None) -> None:
+        # The engine keeps the history, whatever store there is.
+        super().__init__(name, attrs.evolve(surroundings, store=None), predecessor)
         self._sharing = sharing
         self._node = node = sharing.node
         self.mirror = Mirror(self.presence, lambda: node.id, node.is_own)
@@ -309,19 +297,9 @@ class Sharing:
         self.leaving: dict[tuple[str, str], Happening] = {}
         self._moved = Moved()
 
-    def make_room(
-        self,
-        name: str,
-        config: Config,
-        clock: WallClock,
-        frame_clock: FrameClock,
-        statistics: Statistics,
-        observation: Observation,
-        store: HistoryStore | None,
-        predecessor: Room | None,
-    ) -> Room:
-        """As `MakeRoom`. The engine keeps the history, whatever store there is."""
-        return SharedRoom(self, name, config, clock, frame_clock, statistics, observation, predecessor)
+    def make_room(self, name: str, surroundings: Surroundings, predecessor: Room | None) -> Room:
+        """As `MakeRoom`."""
+        return SharedRoom(self, name, surroundings, predecessor)
 
     async def run(self) -> None:
         """Be one of the servers, until cancelled."""
