@@ -1,9 +1,12 @@
-"""Servers that share a room, as small as they can be: what a real one does with its node, without its clients."""
+"""Servers that share a room, as small as they can be, and harm to their engine.
+
+Each does what a real one does with its node, without its clients.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -12,6 +15,7 @@ import trio
 from trio_vrchat import Unavailable
 from trio_vrchat._backplane import Engine, Event, Happening, Lease
 from trio_vrchat._follower import CaughtUp, View
+from trio_vrchat._memory_engine import MemoryEngine
 from trio_vrchat._node import Hooks, Node
 
 ROOM = "den"
@@ -84,6 +88,30 @@ class Server:
 
     def bodies(self) -> list[str]:
         return [event.body for event in self.shown]
+
+
+async def harm(
+    engine: MemoryEngine, dice: random.Random, until: float, one_node: Callable[[], str], cut: Callable[[], object]
+) -> None:
+    """Cut links, and stop, hang and part the engine from one node, in any order; all is well again at the end."""
+    while trio.current_time() < until:
+        await trio.sleep(dice.uniform(0, 5))
+        match dice.randrange(4):
+            case 0:
+                cut()
+            case 1:
+                engine.stop()
+                await trio.sleep(dice.uniform(0, 8))
+                engine.start()
+            case 2:
+                engine.hang()
+                await trio.sleep(dice.uniform(0, 15))
+                engine.resume()
+            case 3:
+                victim = one_node()
+                engine.cut_off(victim)
+                await trio.sleep(dice.uniform(0, 15))
+                engine.let_in(victim)
 
 
 @asynccontextmanager

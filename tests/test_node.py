@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.sharing_servers import ROOM, Server, servers
+from tests.sharing_servers import ROOM, Server, harm, servers
 from trio_vrchat import Unavailable, _node
 from trio_vrchat._backplane import Alike, Event, Granted, Happening, Held, Lease
 from trio_vrchat._follower import View
@@ -395,28 +395,11 @@ async def test_whatever_happens_to_the_engine(autojump_clock: MockClock, seed: i
                 if not refused:
                     acknowledged.append(body)
 
-        async def harm() -> None:
-            while trio.current_time() < until:
-                await trio.sleep(dice.uniform(0, 5))
-                match dice.randrange(4):
-                    case 0:
-                        engine.cut(dice.choice(all_).node.id)
-                    case 1:
-                        engine.stop()
-                        await trio.sleep(dice.uniform(0, 8))
-                        engine.start()
-                    case 2:
-                        engine.hang()
-                        await trio.sleep(dice.uniform(0, 15))
-                        engine.resume()
-                    case 3:
-                        victim = dice.choice(all_).node.id
-                        engine.cut_off(victim)
-                        await trio.sleep(dice.uniform(0, 15))
-                        engine.let_in(victim)
+        def one_of_them() -> str:
+            return dice.choice(all_).node.id
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(harm)
+            nursery.start_soon(harm, engine, dice, until, one_of_them, lambda: engine.cut(one_of_them()))
             for server in all_:
                 nursery.start_soon(talk, server, random.Random(dice.random()))
         await trio.sleep(20)

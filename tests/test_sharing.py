@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.sharing_servers import harm
 from trio_vrchat import Config, testing
 from trio_vrchat.testing import MemoryEngine, MemoryServer, RawClient
 
@@ -486,27 +487,6 @@ async def test_whatever_happens_to_the_engine(autojump_clock: MockClock, seed: i
         heard: dict[str, list[tuple[float, str]]] = {name: [] for name in people}
         until = trio.current_time() + 60
 
-        async def harm() -> None:
-            while trio.current_time() < until:
-                await trio.sleep(dice.uniform(0, 5))
-                match dice.randrange(4):
-                    case 0:
-                        engine.cut()
-                    case 1:
-                        engine.stop()
-                        await trio.sleep(dice.uniform(0, 8))
-                        engine.start()
-                    case 2:
-                        engine.hang()
-                        await trio.sleep(dice.uniform(0, 15))
-                        engine.resume()
-                    case 3:
-                        # One that was swept is another now, and is cut off no more.
-                        victim = dice.choice(nodes)
-                        engine.cut_off(victim)
-                        await trio.sleep(dice.uniform(0, 15))
-                        engine.let_in(victim)
-
         async def live(name: str, client: RawClient, dice: random.Random) -> None:
             for number in itertools.count():
                 await trio.sleep(dice.uniform(0, 0.5))
@@ -520,7 +500,8 @@ async def test_whatever_happens_to_the_engine(autojump_clock: MockClock, seed: i
         async with trio.open_nursery() as nursery:
             for name, client in people.items():
                 nursery.start_soon(live, name, client, random.Random(dice.random()))
-            await harm()
+            # One that was swept is another now, and is cut off no more.
+            await harm(engine, dice, until, lambda: dice.choice(nodes), engine.cut)
             await trio.sleep(20)
             nursery.cancel_scope.cancel()
         assert all(client.close_code is None for client in people.values())
