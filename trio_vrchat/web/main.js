@@ -39,6 +39,7 @@ let sender = new Sender();
 let visit = null;
 /** The recording that is shown in place of the room. @type {Player | null} */
 let player = null;
+let playTimer = 0;
 /** The name of the room that we were last shown in. @type {string | null} */
 let placed = null;
 /** Until then the place where we came in may still be changed, once. */
@@ -218,6 +219,7 @@ function play(details) {
   stage.world.clear();
   page.closeSide();
   recordings.open(player);
+  playTimer = setInterval(playOn, PLAY_EVERY_S * 1000);
 }
 
 /** What has happened in the recording since the last time, as if it happened now. */
@@ -244,6 +246,7 @@ function playOn() {
 function stopPlaying() {
   if (player === null) return;
   player = null;
+  clearInterval(playTimer);
   recordings.close();
   stage.world.clear();
   if (!visit?.room) return;
@@ -305,7 +308,6 @@ setInterval(() => {
   listRooms();
   listRecordings();
 }, ROOMS_EVERY_S * 1000);
-setInterval(playOn, PLAY_EVERY_S * 1000);
 /** @type {any} */ (navigator).xr?.addEventListener?.('devicechange', () => void findHeadset());
 
 Object.defineProperty(globalThis, 'trioVrchat', {
