@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 # More than NTP slews in hours, less than a laptop's shortest sleep.
 _DRIFT_LIMIT_S = 1.0
@@ -62,3 +63,16 @@ class WallClock:
             moment = max(self._last_stamp + _MICROSECOND, math.nextafter(self._last_stamp, math.inf))
         self._last_stamp = moment
         return moment
+
+
+def text_of(time: float) -> str:
+    """A time as files say it: ISO 8601, in UTC, to the millisecond."""
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
+
+
+def time_of(text: object) -> float | None:
+    """The time that a file says; None where it is none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return None

@@ -30,6 +30,7 @@ import attrs
 import msgspec
 import trio
 
+from ._clock import text_of
 from ._codec import encode
 from ._config import Config
 from ._errors import RecordingError
@@ -228,7 +229,7 @@ class Recorder:
                     await running.wake.wait()
                 await self._write(running)
             await self._write(running)
-            running.manifest["ended"] = _text_of(self._now())
+            running.manifest["ended"] = text_of(self._now())
             await self._in_thread(partial(_finish, running))
         except Exception as error:  # noqa: BLE001  (whatever it is, it must not end the server)
             running.failure = _why(error)
@@ -264,7 +265,7 @@ def _open(folder: Path, config: Config, notes: dict[str, str], time: float, work
     manifest = {
         "version": VERSION,
         "server": f"trio_vrchat {__version__}, Python {platform.python_version()}, trio {trio.__version__}",
-        "started": _text_of(time),
+        "started": text_of(time),
         "settings": json.dumps(_settings(config)),
         "notes": json.dumps(notes),
         "pseudonyms": json.dumps(pseudonym is not None),
@@ -296,10 +297,6 @@ def _settings(config: Config) -> dict[str, object]:
         for field in attrs.fields(Config)
         if field.name not in _NOT_IN_A_MANIFEST
     }
-
-
-def _text_of(time: float) -> str:
-    return datetime.fromtimestamp(time, UTC).isoformat(timespec="milliseconds")
 
 
 def _write(running: _Running, items: Sequence[_Item]) -> None:

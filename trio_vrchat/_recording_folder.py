@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
+from ._clock import time_of
 from ._errors import BadRequest
 from ._messages import JOIN, LEAVE, TRANSFORM
 from ._recording_file import Kind
@@ -80,7 +80,9 @@ class RecordingFolder:
             people: dict[str, set[str]] = {}
             for line in _events(index.pieces, stream):
                 people.setdefault(line.room, set()).add(line.user)
-        started = _started(index)
+        started = time_of(index.manifest.get("started"))
+        if started is None:
+            raise BadRequest(f"recording {number} does not say when it started")
         return {
             "number": number,
             "name": index.path.stem,
@@ -177,10 +179,6 @@ class RecordingFolder:
         # Of the last piece some may be later than the next one's first: that is asked for again.
         answer.entries = [entry for entry in answer.entries if entry["time"] <= until]
         return until
-
-
-def _started(index: Index) -> float:
-    return datetime.fromisoformat(index.manifest["started"]).timestamp()
 
 
 def _events(pieces: list[Piece], stream: BinaryIO, *, until: float | None = None) -> Iterator[Line]:

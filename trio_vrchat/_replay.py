@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import attrs
 import msgspec
 
+from ._clock import time_of
 from ._codec import USER_NAME_LIMIT
 from ._errors import ReplayError
 from ._messages import JOIN, LEAVE, MESSAGE, TRANSFORM
@@ -59,7 +59,7 @@ class Schedule:
         self._from_s = from_s
         self._room = room
         self._no_texts = bool(manifest.get("pseudonyms"))
-        self._started = _time_of(manifest.get("started"))
+        self._started = time_of(manifest.get("started")) or 0.0
         self._first: float | None = None
         self._last = 0.0
         self._origin: float | None = None
@@ -168,10 +168,3 @@ def _candidates(user: str) -> Iterator[str]:
     for number in itertools.count(1):
         mark = f" {MARK}" if number == 1 else f" {number} {MARK}"
         yield user[: USER_NAME_LIMIT - len(mark)].rstrip() + mark
-
-
-def _time_of(text: object) -> float:
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0

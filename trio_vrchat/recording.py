@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -24,6 +23,7 @@ import msgspec
 from mcap.records import Channel, Chunk, Header, McapRecord, Metadata
 from mcap.stream_reader import StreamReader
 
+from ._clock import text_of
 from ._errors import RecordingError
 from ._events import Joined, Left, Moved, Said, Transform, Vector
 from ._messages import JOIN, LEAVE, TRANSFORM
@@ -115,7 +115,7 @@ class Recording:
                         if kind in wanted:
                             yield kind, data
         except DAMAGE as error:
-            until = f", up to {_text_of(last)}," if last else ""
+            until = f", up to {text_of(last / 1e9)}," if last else ""
             self.lost = f"{self.path} has lost its end ({_why(error)}): {count} messages{until} are readable"
 
     def frames(self, *, library: str | None = None) -> Any:
@@ -241,10 +241,6 @@ def _event(kind: Kind, line: dict[str, Any]) -> Event:
 
 def _three(group: dict[str, Any]) -> dict[str, float]:
     return {name: group.get(name, 0.0) for name in ("x", "y", "z")}
-
-
-def _text_of(time: int) -> str:
-    return datetime.fromtimestamp(time / 1e9, UTC).isoformat(timespec="milliseconds")
 
 
 def _why(error: BaseException) -> str:

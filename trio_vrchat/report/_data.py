@@ -15,13 +15,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 import attrs
 import msgspec
 
 from .. import recording
+from .._clock import time_of
 from .._errors import RecordingError
 from .._messages import JOIN, LEAVE, MESSAGE
 from .._recording_file import Kind
@@ -132,7 +132,7 @@ class Session:
 
 def reduce(session: recording.Recording, report: Callable[[], None] = lambda: None) -> Session:
     """Read the whole recording. Raises RecordingError where a message in it is not what the format says."""
-    reduction = Reduction(_started(session))
+    reduction = Reduction(time_of(session.manifest.get("started")))
     for number, (kind, line) in enumerate(session.lines()):
         if number % _REPORT_MESSAGES == 0:
             report()
@@ -311,10 +311,3 @@ def _bounded(value: float) -> float:
     if -_POSITION_LIMIT_M <= value <= _POSITION_LIMIT_M:
         return value
     return math.copysign(_POSITION_LIMIT_M, value)
-
-
-def _started(session: recording.Recording) -> float | None:
-    try:
-        return datetime.fromisoformat(str(session.manifest["started"])).timestamp()
-    except (KeyError, ValueError):
-        return None
