@@ -39,6 +39,7 @@ PLAIN = (
     "_engine_state",
     "_follower",
     "_mirror",
+    "_movements",
 )
 ON_TRIO = (
     "_frame_clock",
@@ -62,6 +63,8 @@ ON_TRIO = (
     "_store",
     "_accounts",
     "_node",
+    "_shared_names",
+    "_shared_room",
     "_sharing",
     "_server",
 )

@@ -12,7 +12,8 @@ from trio_vrchat._backplane import Event, Snapshot
 from trio_vrchat._codec import encode
 from trio_vrchat._follower import View
 from trio_vrchat._members import Heard, Join, Leave, Member, Replace, Say
-from trio_vrchat._mirror import Mirror, Moved, read_movements
+from trio_vrchat._mirror import Mirror
+from trio_vrchat._movements import Moved, read_movements
 from trio_vrchat._outbox import Outbox
 from trio_vrchat._presence import Presence
 

@@ -292,7 +292,7 @@ class _Building:
                     keepalive = Keepalive(config.keepalive_interval_s, config.keepalive_timeout_s)
                     clocks.start_soon(keepalive.run, name="keepalive")
                     sharing = self._sharing
-                    sessions = Sessions(config, self.statistics, sharing)
+                    sessions = Sessions(config, self.statistics, None if sharing is None else sharing.names)
                     clocks.start_soon(sessions.run, name="grace of lost sessions")
                     if sharing is not None:
                         sharing.taken = sessions.lose
