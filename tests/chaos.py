@@ -1,13 +1,15 @@
-"""Three servers and a Redis as processes, a hundred people and more, and everything that can happen to them.
+"""Three servers and a Redis as processes, a few hundred people, and everything that can happen to them.
 
-    python -m tests.chaos [--seconds 30] [--people 120] [--seed N]
+    python -m tests.chaos [--seconds 60] [--people 300] [--seed N]
 
-People talk and walk in rooms on all servers, through relays that cut their connections. Meanwhile, by a schedule that
-the seed makes, servers and Redis are stopped, continued, killed and started again. At the end it holds that
+People talk and walk in rooms on all servers, through relays that cut their connections; some names are wanted by
+several at once. Meanwhile, by a schedule that the seed makes, servers and Redis are stopped, continued, killed and
+started again. At the end it holds that
 
 - what came back to its sender is in the engine, once, and so in one order;
 - everybody has heard that order, without a gap for as long as the server has not said that there may be one;
-- all servers show the same members, each once, and a name has one password;
+- all servers show the same members, each once;
+- of those who want a name one has it, and a name has one password;
 - the people of a server that is killed and stays dead are gone in ten seconds;
 - no server has grown.
 
@@ -25,7 +27,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -38,7 +41,14 @@ import trio_vrchat
 from tests.redis_server import RedisServer
 from trio_vrchat import Client, Reconnected, RequestError, Said, Transform, Vector
 
-SERVERS, ROOMS = 3, 6
+SERVERS, ROOMS = 3, 12
+_LOBBY = "lobby"
+# What all people together say: one process hears it, some twenty times each.
+_LINES_PER_S = 60.0
+# Names that are wanted by one at each server.
+_CONTESTED = 10
+# What an auditor says, to know when it has heard all that was said before.
+_END = "the end"
 _LOOPBACK = "127.0.0.1"
 # What three servers and a Redis need to find each other again, on a machine that has much else to do.
 _SETTLED_S = 15.0
@@ -66,6 +76,8 @@ class ServerProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "trio_vrchat", "--host", _LOOPBACK, "--port", f"{self.port}"]
         command += ["--backplane", self.backplane, "--log-level", "1", *self.options]
+        # Who wants a name that is taken may try for as long as it takes.
+        command += ["--login-failures-per-account", "0", "--login-failures-per-address", "0"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
 
@@ -140,6 +152,7 @@ class Person:
 
     name: str
     room: str
+    pause_s: float
     # What was heard there, as (time, data), in pieces: a new one where something may be missing before it.
     pieces: list[list[tuple[float, str]]] = attrs.field(factory=lambda: [[]])
     ended: str = ""
@@ -151,6 +164,8 @@ class Person:
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(self._talk, client, dice, quiet)
+                # Everybody's coming is told to all who are there: hearing of it would be all that this process does.
+                await client.leave(_LOBBY)
                 await client.join(self.room)
                 async for event in client:
                     if isinstance(event, Reconnected) and not event.complete.get(self.room, False):
@@ -162,7 +177,7 @@ class Person:
 
     async def _talk(self, client: Client, dice: random.Random, quiet: trio.Event) -> None:
         for number in itertools.count():
-            await trio.sleep(dice.expovariate(1.0))
+            await trio.sleep(dice.expovariate(1 / self.pause_s))
             if quiet.is_set():
                 return
             try:
@@ -174,6 +189,26 @@ class Person:
     def own(self) -> set[str]:
         """What has come back: the acknowledgements."""
         return {data for piece in self.pieces for _, data in piece if data.startswith(f"{self.name}-")}
+
+
+@attrs.define(eq=False)
+class Rival:
+    """Somebody who wants a name that others want, too, and tries again and again."""
+
+    name: str
+    password: str
+    has_it: bool = False
+
+    async def live(self, url: str, dice: random.Random) -> None:
+        while True:
+            try:
+                async with trio_vrchat.open_client(url, self.name, self.password) as client:
+                    self.has_it = True
+                    async for _ in client:
+                        pass
+            except* (trio_vrchat.ClientError, RequestError):
+                self.has_it = False
+            await trio.sleep(dice.uniform(0.5, 1.5))
 
 
 @attrs.define(eq=False)
@@ -190,6 +225,7 @@ class Chaos:
             self._cut_people,
             self._cut_servers,
             self._stop_server,
+            self._stop_server_until_given_up,
             self._kill_server,
             self._stop_redis,
             self._kill_redis,
@@ -212,10 +248,15 @@ class Chaos:
         self.redis.command(f"CLIENT KILL TYPE {self.dice.choice(('pubsub', 'normal'))}")
 
     async def _stop_server(self) -> None:
+        await self._stop_server_for(self.dice.uniform(0.5, 3.0))
+
+    async def _stop_server_until_given_up(self) -> None:
+        await self._stop_server_for(9.0)
+
+    async def _stop_server_for(self, seconds: float) -> None:
         server = self.dice.choice(self.servers)
         server.send(signal.SIGSTOP)
-        # Some of these are long enough to be given up by the others.
-        await trio.sleep(self.dice.choice((0.5, 3.0, 9.0)))
+        await trio.sleep(seconds)
         server.send(signal.SIGCONT)
 
     async def _kill_server(self) -> None:
@@ -239,16 +280,23 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201  (a program for a terminal)
 
 
-async def history_of(room: str, url: str) -> list[tuple[float, str]]:
-    """All that was said there, as the engine has it."""
-    found: list[tuple[float, str]] = []
-    async with trio_vrchat.open_client(url, "auditor", "of auditor") as client:
+async def read_history(room: str, url: str, histories: dict[str, list[tuple[float, str]]]) -> None:
+    """Adds all that was said there, as the engine has it."""
+    found = histories[room] = []
+    async with trio_vrchat.open_client(url, f"auditor of {room}", "of auditor") as client:
         await client.join(room)
-        with trio.move_on_after(2):
-            async for event in client:
-                if isinstance(event, Said) and event.room == room:
-                    found.append((event.time, event.data))
-    return found
+        await client.say(room, _END)
+        async for event in client:
+            if isinstance(event, Said) and event.room == room:
+                found.append((event.time, event.data))
+                if event.data == _END:
+                    return
+
+
+def some(things: Collection[object]) -> str:
+    """The first few, and how many there are."""
+    first = ", ".join(str(thing) for thing in itertools.islice(things, 3))
+    return first if len(things) <= 3 else f"{first} … ({len(things)})"
 
 
 def check_order(people: list[Person], room: str, history: list[tuple[float, str]]) -> list[str]:
@@ -262,15 +310,15 @@ def check_order(people: list[Person], room: str, history: list[tuple[float, str]
         wrong.append(f"{room}: its times do not increase")
     for person in people:
         if missing := person.own() - set(said):
-            wrong.append(f"{person.name}: was told that {sorted(missing)} happened, and they have not")
+            wrong.append(f"{person.name}: was told that these happened, and they have not: {some(sorted(missing))}")
         for piece in person.pieces:
             if unknown := [event for event in piece if event not in places]:
-                wrong.append(f"{person.name}: heard {unknown}, and nobody else did")
+                wrong.append(f"{person.name}: heard what is not in the history: {some(unknown)}")
                 continue
             heard = [places[event] for event in piece]
             if heard and heard != list(range(heard[0], heard[0] + len(heard))):
                 gaps = [(one, other) for one, other in itertools.pairwise(heard) if other != one + 1]
-                wrong.append(f"{person.name}: heard {len(heard)} events of {room} with gaps at {gaps}")
+                wrong.append(f"{person.name}: heard {len(heard)} events of {room} with gaps at {some(gaps)}")
         if not any(person.pieces):
             wrong.append(f"{person.name}: has heard nothing")
     return wrong
@@ -281,6 +329,12 @@ async def members_at(server: ServerProcess, room: str) -> list[str]:
     async with trio_vrchat.open_client(f"ws://{_LOOPBACK}:{server.port}/", name, "of auditor") as client:
         await client.join(room)
         return sorted(name for name in await client.members(room) if not name.startswith("auditor"))
+
+
+async def holders_of_names(rivals: list[Rival]) -> list[str]:
+    """The name of each who has it."""
+    await trio.lowlevel.checkpoint()
+    return sorted(rival.name for rival in rivals if rival.has_it)
 
 
 async def becomes(
@@ -295,11 +349,11 @@ async def becomes(
             if found == wanted:
                 return
             await trio.sleep(0.2)
-    odd = sorted(set(found) ^ set(wanted))
-    wrong.append(f"{what}: {len(found)} members in place of {len(wanted)}, {odd[:5]} …")
+    odd = sorted(((Counter(found) - Counter(wanted)) + (Counter(wanted) - Counter(found))).elements())
+    wrong.append(f"{what}: {len(found)} in place of {len(wanted)}: {some(odd)}")
 
 
-async def audit(chaos: Chaos, people: list[Person], auditor: ServerProcess) -> list[str]:
+async def audit(chaos: Chaos, people: list[Person], rivals: list[Rival], auditor: ServerProcess) -> list[str]:
     """All that does not hold."""
     wrong = [f"{person.name}: its client has ended: {person.ended}" for person in people if person.ended]
     rooms = sorted({person.room for person in people})
@@ -307,10 +361,16 @@ async def audit(chaos: Chaos, people: list[Person], auditor: ServerProcess) -> l
         for room, (number, server) in itertools.product(rooms, enumerate(chaos.servers)):
             there = sorted(person.name for person in people if person.room == room)
             look = partial(members_at, server, room)
-            nursery.start_soon(becomes, f"{room} at server {number}", there, look, _SETTLED_S, wrong)
-    for room in rooms:
-        history = await history_of(room, f"ws://{_LOOPBACK}:{auditor.port}/")
-        say(f"{room}: {len(history)} events")
+            nursery.start_soon(becomes, f"members of {room} at server {number}", there, look, _SETTLED_S, wrong)
+        names = sorted({rival.name for rival in rivals})
+        nursery.start_soon(becomes, "holders of names", names, partial(holders_of_names, rivals), _SETTLED_S, wrong)
+    histories: dict[str, list[tuple[float, str]]] = {}
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + _SETTLED_S
+        for room in rooms:
+            nursery.start_soon(read_history, room, f"ws://{_LOOPBACK}:{auditor.port}/", histories)
+    say(f"{sum(map(len, histories.values()))} lines in {len(rooms)} rooms")
+    for room, history in histories.items():
         wrong += check_order([person for person in people if person.room == room], room, history)
     for server in chaos.servers:
         try:
@@ -328,7 +388,7 @@ async def audit(chaos: Chaos, people: list[Person], auditor: ServerProcess) -> l
     left = {person.name for number, person in enumerate(people) if number % SERVERS}
     room = rooms[0]
     there = sorted(person.name for person in people if person.room == room and person.name in left)
-    await becomes("ghosts", there, partial(members_at, chaos.servers[1], room), _GHOSTS_S, wrong)
+    await becomes("members beside ghosts", there, partial(members_at, chaos.servers[1], room), _GHOSTS_S, wrong)
     return wrong
 
 
@@ -348,7 +408,9 @@ async def main(seconds: float, count: int, seed: int) -> list[str]:
             server.start()
         for server in (*servers, auditor):
             await server.answers()
-        people = [Person(f"p{number}", f"room {number // SERVERS % ROOMS}") for number in range(count)]
+        pause_s = count / _LINES_PER_S
+        people = [Person(f"p{number}", f"room {number // SERVERS % ROOMS}", pause_s) for number in range(count)]
+        rivals = [Rival(f"wanted {number // SERVERS}", f"{number}") for number in range(SERVERS * _CONTESTED)]
         relays = [Relay(server) for server in servers]
         quiet = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -356,15 +418,20 @@ async def main(seconds: float, count: int, seed: int) -> list[str]:
             for number, person in enumerate(people):
                 url = f"ws://{_LOOPBACK}:{ports[number % SERVERS]}/"
                 nursery.start_soon(person.live, url, random.Random(dice.random()), quiet)
-            with trio.fail_after(_SETTLED_S):
+            for number, rival in enumerate(rivals):
+                url = f"ws://{_LOOPBACK}:{ports[number % SERVERS]}/"
+                nursery.start_soon(rival.live, url, random.Random(dice.random()))
+            with trio.move_on_after(_SETTLED_S + 5 * pause_s):
                 while not all(any(person.pieces) for person in people):  # noqa: ASYNC110  (nobody tells)
                     await trio.sleep(0.1)
+            if deaf := [person for person in people if not any(person.pieces)]:
+                say(f"have heard nothing at the beginning: {some(deaf)}")
             chaos = Chaos(redis, servers, relays, dice)
             await chaos.run(seconds)
             quiet.set()
             say("looking")
             await trio.sleep(3)
-            wrong = await audit(chaos, people, auditor)
+            wrong = await audit(chaos, people, rivals, auditor)
             nursery.cancel_scope.cancel()
         if wrong:
             for server in servers:
@@ -374,8 +441,8 @@ async def main(seconds: float, count: int, seed: int) -> list[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.chaos")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--people", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     asked = parser.parse_args()
     found = trio.run(main, asked.seconds, asked.people, asked.seed)
