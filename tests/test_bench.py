@@ -24,7 +24,7 @@ from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 
 from trio_vrchat import bench
-from trio_vrchat.bench import _load, _options, _server_process, _target, _wire
+from trio_vrchat.bench import _load, _options, _server_process, _target, _usage, _wire
 from trio_vrchat.bench._ledger import Ledger, percentile
 from trio_vrchat.bench._protocol import ChatMark, Contents, Scanner, login_frame, transform_frames
 from trio_vrchat.bench._schedule import Schedule
@@ -925,6 +925,7 @@ def some_result(load_cpu_fraction: float) -> bench.Result:
     """A result whose other figures are all different."""
     values: dict[str, Any] = {name: number for number, name in enumerate(FIGURES, 1001)}
     values |= {"url": "ws://h/", "close_codes": {1006: 7, 4008: 1}, "load_cpu_fraction": load_cpu_fraction}
+    values |= {"server_cpu_fraction_by_process": [0.123456789, 0.045], "users_by_process": [61, 59]}
     return bench.Result(**values)
 
 
@@ -945,11 +946,14 @@ def test_figures_of_a_busy_load_process_are_doubtful() -> None:
 def test_the_table_shows_every_figure() -> None:
     text = shown(some_result(0.5)).replace(",", "")
     values = attrs.asdict(some_result(0.5))
-    for name in ("url", "fps", "close_codes", "server_cpu_fraction", "load_cpu_fraction"):
+    by_process = ("server_cpu_fraction_by_process", "users_by_process")
+    for name in ("url", "fps", "close_codes", "server_cpu_fraction", "load_cpu_fraction", *by_process):
         del values[name]
     assert [name for name, value in values.items() if f"{value:g}" not in text] == []
     assert "1006: 7 4008: 1" in text
     assert "50.0%" in text
+    assert "12.3% 4.5%" in text
+    assert "61 59" in text
 
 
 @pytest.mark.parametrize("field", BROKEN)
@@ -1049,14 +1053,55 @@ def test_usage_counts_children_that_ended_too(monkeypatch: pytest.MonkeyPatch) -
     script = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {burn!r}])"
     serve_with(monkeypatch, f"{script}; print('ws://127.0.0.1:4711/'); time.sleep(600)")
     with _server_process.own_server(20.0) as server:
-        used = _server_process.usage(server.pid)
+        used = _usage.usage(server.pid)
     assert used is not None
-    assert used.cpu_s >= 0.25
+    assert sum(used.cpu_s.values()) >= 0.25
     assert used.rss_bytes > 1_000_000
 
 
 def test_usage_of_nobody() -> None:
-    assert _server_process.usage(999_999_999) is None
+    assert _usage.usage(999_999_999) is None
+    assert _usage.users_of(999_999_999, 1) == []
+
+
+def test_what_each_process_used_between_two_moments() -> None:
+    before = _usage.Usage(10.0, {1: 5.0, 2: 0.0, 3: 7.0}, 1)
+    after = _usage.Usage(12.0, {1: 5.5, 2: 1.5, 4: 0.25}, 1)
+    assert after.fractions_since(before) == [0.75, 0.25, 0.125]
+
+
+def test_users_are_counted_at_the_process_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One that binds, and two that it starts: of these one accepts all that it can, and the other nobody.
+    accept = "import socket, sys\ns = socket.socket(fileno=int(sys.argv[1]))\nheld = [s.accept() for _ in range(9)]"
+    serve_with(
+        monkeypatch,
+        f"""
+import socket, subprocess, sys, time
+s = socket.create_server(("127.0.0.1", 0))
+for script in ({accept!r}, "import time; time.sleep(600)"):
+    subprocess.Popen([sys.executable, "-c", script, str(s.fileno())], pass_fds=[s.fileno()])
+print(f"ws://127.0.0.1:{{s.getsockname()[1]}}/")
+time.sleep(600)
+""",
+    )
+    with _server_process.own_server(20.0) as server, contextlib.ExitStack() as sockets:
+        port = _target.parse_url(server.url).port
+        for _ in range(3):
+            sockets.enter_context(socket.create_connection((LOOPBACK, port)))
+        while _usage.users_of(server.pid, port) != [3, 0]:
+            time.sleep(0.01)
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children()]
+        assert _usage.users_of(os.getpid(), port) == [3, 0, 0]
+    assert len(family) == 3
+    while any(lives(process) for process in family):  # nor does what it has started outlive the run
+        time.sleep(0.01)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(

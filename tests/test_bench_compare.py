@@ -26,7 +26,14 @@ LISTENS = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', {port}
 
 def result(cpu: float | None = 0.2, **figures: Any) -> bench.Result:
     nothing = {name: 0 for name in FIGURES if name.startswith(("chat_lines", "connections", "sends"))}
-    given = {"close_codes": {}, "load_cpu_fraction": 0.1, "server_cpu_fraction": cpu, "url": "ws://h/"}
+    given = {
+        "close_codes": {},
+        "server_cpu_fraction_by_process": [],
+        "users_by_process": [],
+        "load_cpu_fraction": 0.1,
+        "server_cpu_fraction": cpu,
+        "url": "ws://h/",
+    }
     values: dict[str, Any] = FIGURES | nothing | given | figures
     return bench.Result(**values)
 

@@ -34,8 +34,8 @@ from ._options import BenchError, Options
 from ._protocol import ChatMark, Scanner
 from ._result import Result
 from ._schedule import Schedule
-from ._server_process import Usage, usage
 from ._target import Target, begin_to_connect, reach
+from ._usage import Usage, usage, users_of
 from ._user import Stage, User
 
 _LOGINS_AT_ONCE = 8
@@ -101,6 +101,7 @@ class _Load:
         self._error_frames = 0
         self._first_error_code: int | None = None
         self._start_s = 0.0  # of the warm-up
+        self._users_by_process: list[int] = []
 
     def close(self) -> None:
         for user in self._users:
@@ -110,6 +111,8 @@ class _Load:
     def run(self) -> Result:
         self._progress(0.0)
         self._log_in_everybody()
+        if self._pid is not None:
+            self._users_by_process = users_of(self._pid, self._target.port)
         self._start_s = time.perf_counter()
         steps = Schedule(self._start_s, self._options.send_hz * self._options.users)
         self._carry_on(steps, Schedule(self._start_s, 0.0), self._start_s + _WARM_UP_S)
@@ -254,8 +257,10 @@ class _Load:
             for delay_s in (percentile(chat.delays_s, p) for p in (50, 99, 100))
         )
         cpu_s = cpu_fraction = rss_mb = None
+        cpu_by_process: list[float] = []
         if opened.server is not None and closed.server is not None:
-            cpu_s = closed.server.cpu_s - opened.server.cpu_s
+            cpu_by_process = closed.server.fractions_since(opened.server)
+            cpu_s = sum(closed.server.cpu_s.values()) - sum(opened.server.cpu_s.values())
             cpu_fraction = cpu_s / (closed.server.at_s - opened.server.at_s)
             rss_mb = closed.server.rss_bytes / 1e6
         return Result(
@@ -288,6 +293,8 @@ class _Load:
             first_error_code=self._first_error_code,
             server_cpu_s=cpu_s,
             server_cpu_fraction=cpu_fraction,
+            server_cpu_fraction_by_process=cpu_by_process,
+            users_by_process=self._users_by_process,
             server_rss_mb=rss_mb,
             load_cpu_fraction=(closed.load_cpu_s - opened.load_cpu_s) / window_s,
         )

@@ -5,6 +5,7 @@ stable. Megabytes are 1,000,000 bytes.
 """
 
 import json
+from collections.abc import Sequence
 
 import attrs
 from attrs import frozen
@@ -55,7 +56,10 @@ class Result:
         server_cpu_s: CPU seconds of the server and its children in the window; None where its process is not
             known or gone.
         server_cpu_fraction: the same per second of the window: 1.0 is one core.
-        server_rss_mb: the server's resident memory at the end of the window, in megabytes.
+        server_cpu_fraction_by_process: the same of the server and each of its children, the busiest first.
+        users_by_process: how many users each of these has, the most first, without one that only starts the
+            others; empty where that is not known.
+        server_rss_mb: the server's and its children's resident memory at the end of the window, in megabytes.
         load_cpu_fraction: CPU seconds per second of the window of the process that made the load.
     """
 
@@ -88,8 +92,15 @@ class Result:
     first_error_code: int | None
     server_cpu_s: float | None
     server_cpu_fraction: float | None
+    server_cpu_fraction_by_process: list[float]
+    users_by_process: list[int]
     server_rss_mb: float | None
     load_cpu_fraction: float
+
+    @property
+    def server_cpu_fraction_busiest(self) -> float | None:
+        """CPU seconds per second of the busiest of the server's processes."""
+        return max(self.server_cpu_fraction_by_process, default=None)
 
     @property
     def doubtful(self) -> bool:
@@ -116,8 +127,15 @@ _JUDGEMENTS = ("doubtful", "kept_up", "sound")
 def as_plain(result: Result) -> dict[str, object]:
     """The fields of `Result`, and `doubtful`, `kept_up` and `sound`, as JSON has them."""
     figures = attrs.asdict(result)
-    rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
-    return rounded | {name: getattr(result, name) for name in _JUDGEMENTS}
+    return {key: _rounded(value) for key, value in figures.items()} | {
+        name: getattr(result, name) for name in _JUDGEMENTS
+    }
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def to_json(result: Result) -> str:
@@ -157,6 +175,9 @@ def table(result: Result) -> Table:
     grid.add_row("sends blocked", _alarm(r.sends_blocked), end_section=True)
     grid.add_row("server CPU, s", number(r.server_cpu_s, ".2f"))
     grid.add_row("server CPU, share of a core", number(r.server_cpu_fraction, ".1%"))
+    if len(r.server_cpu_fraction_by_process) > 1:
+        grid.add_row("of its processes", _list(r.server_cpu_fraction_by_process, ".1%"))
+        grid.add_row("users at its processes", _list(r.users_by_process, "d"))
     grid.add_row("server memory, MB", number(r.server_rss_mb, ".1f"))
     grid.add_row("load process CPU, share of a core", f"{r.load_cpu_fraction:.1%}")
     return grid
@@ -165,6 +186,10 @@ def table(result: Result) -> Table:
 def number(value: float | None, form: str) -> str:
     """In this form, or a dash where there is none."""
     return "-" if value is None else format(value, form)
+
+
+def _list(values: Sequence[float], form: str) -> str:
+    return ", ".join(format(value, form) for value in values)
 
 
 def _alarm(count: int, detail: str = "") -> str:
