@@ -947,7 +947,15 @@ def test_the_table_shows_every_figure() -> None:
     text = shown(some_result(0.5)).replace(",", "")
     values = attrs.asdict(some_result(0.5))
     by_process = ("server_cpu_fraction_by_process", "users_by_process")
-    for name in ("url", "fps", "close_codes", "server_cpu_fraction", "load_cpu_fraction", *by_process):
+    for name in (
+        "url",
+        "fps",
+        "close_codes",
+        "server_cpu_fraction",
+        "load_cpu_fraction",
+        "engine_cpu_fraction",
+        *by_process,
+    ):
         del values[name]
     assert [name for name, value in values.items() if f"{value:g}" not in text] == []
     assert "1006: 7 4008: 1" in text

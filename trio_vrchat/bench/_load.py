@@ -35,7 +35,7 @@ from ._protocol import ChatMark, Scanner
 from ._result import Result
 from ._schedule import Schedule
 from ._target import Target, begin_to_connect, reach
-from ._usage import Usage, usage, users_of
+from ._usage import Meter, Reading, usage, users_of
 from ._user import Stage, User
 
 _LOGINS_AT_ONCE = 8
@@ -61,18 +61,18 @@ class _Snapshot:
     sends_blocked: int
     frames_in: int
     bytes_in: int
-    server: Usage | None
+    cost: Reading
 
 
-def measure(options: Options, target: Target, pid: int | None, progress: Callable[[float], None]) -> Result:
-    """Put the load on the server at `target` and measure; `pid` is the server's process, if it is known.
+def measure(options: Options, target: Target, meter: Meter, progress: Callable[[float], None]) -> Result:
+    """Put the load on the server at `target` and measure; `meter` reads what that costs.
 
     Raises:
         BenchError: not all users could log in, or the server broke the protocol.
     """
-    if pid is not None and usage(pid) is None:
-        raise BenchError(f"there is no process {pid} whose CPU time can be read: give the server's pid, or none")
-    load = _Load(options, target, pid, progress)
+    if meter.pid is not None and usage(meter.pid) is None:
+        raise BenchError(f"there is no process {meter.pid} whose CPU time can be read: give the server's pid, or none")
+    load = _Load(options, target, meter, progress)
     try:
         return load.run()
     finally:
@@ -82,11 +82,11 @@ def measure(options: Options, target: Target, pid: int | None, progress: Callabl
 class _Load:
     """One run. It MUST be closed, and MUST NOT be run twice."""
 
-    def __init__(self, options: Options, target: Target, pid: int | None, progress: Callable[[float], None]) -> None:
+    def __init__(self, options: Options, target: Target, meter: Meter, progress: Callable[[float], None]) -> None:
         self._run_id = secrets.token_hex(4)
         self._options = options
         self._target = target
-        self._pid = pid
+        self._meter = meter
         self._progress = progress
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_READ_BYTES))
@@ -111,8 +111,8 @@ class _Load:
     def run(self) -> Result:
         self._progress(0.0)
         self._log_in_everybody()
-        if self._pid is not None:
-            self._users_by_process = users_of(self._pid, self._target.port)
+        if self._meter.pid is not None:
+            self._users_by_process = users_of(self._meter.pid, self._target.port)
         self._start_s = time.perf_counter()
         steps = Schedule(self._start_s, self._options.send_hz * self._options.users)
         self._carry_on(steps, Schedule(self._start_s, 0.0), self._start_s + _WARM_UP_S)
@@ -243,8 +243,7 @@ class _Load:
             sends_blocked=self._sends_blocked,
             frames_in=sum(user.reader.frames for user in self._users),
             bytes_in=sum(user.bytes_in for user in self._users),
-            # Last, and with a time of its own: looking through the machine's processes takes milliseconds.
-            server=None if self._pid is None else usage(self._pid),
+            cost=self._meter.read(),  # last, and with a time of its own: it takes long
         )
 
     def _result(self, opened: _Snapshot, closed: _Snapshot) -> Result:
@@ -256,13 +255,7 @@ class _Load:
             None if delay_s is None else delay_s * 1e3
             for delay_s in (percentile(chat.delays_s, p) for p in (50, 99, 100))
         )
-        cpu_s = cpu_fraction = rss_mb = None
-        cpu_by_process: list[float] = []
-        if opened.server is not None and closed.server is not None:
-            cpu_by_process = closed.server.fractions_since(opened.server)
-            cpu_s = sum(closed.server.cpu_s.values()) - sum(opened.server.cpu_s.values())
-            cpu_fraction = cpu_s / (closed.server.at_s - opened.server.at_s)
-            rss_mb = closed.server.rss_bytes / 1e6
+        cost = closed.cost.cost_since(opened.cost)
         return Result(
             url=self._target.url,
             users=options.users,
@@ -291,10 +284,11 @@ class _Load:
             close_codes=dict(self._close_codes),
             error_frames=self._error_frames,
             first_error_code=self._first_error_code,
-            server_cpu_s=cpu_s,
-            server_cpu_fraction=cpu_fraction,
-            server_cpu_fraction_by_process=cpu_by_process,
+            server_cpu_s=cost.cpu_s,
+            server_cpu_fraction=cost.cpu_fraction,
+            server_cpu_fraction_by_process=list(cost.cpu_fraction_by_process),
             users_by_process=self._users_by_process,
-            server_rss_mb=rss_mb,
+            server_rss_mb=cost.rss_mb,
+            engine_cpu_fraction=cost.engine_cpu_fraction,
             load_cpu_fraction=(closed.load_cpu_s - opened.load_cpu_s) / window_s,
         )

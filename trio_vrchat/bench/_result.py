@@ -60,6 +60,8 @@ class Result:
         users_by_process: how many users each of these has, the most first, without one that only starts the
             others; empty where that is not known.
         server_rss_mb: the server's and its children's resident memory at the end of the window, in megabytes.
+        engine_cpu_fraction: CPU seconds per second of the window of the engine by which processes share their
+            rooms, whatever else it does included; None without one.
         load_cpu_fraction: CPU seconds per second of the window of the process that made the load.
     """
 
@@ -95,6 +97,7 @@ class Result:
     server_cpu_fraction_by_process: list[float]
     users_by_process: list[int]
     server_rss_mb: float | None
+    engine_cpu_fraction: float | None
     load_cpu_fraction: float
 
     @property

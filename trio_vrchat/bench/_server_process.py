@@ -48,10 +48,17 @@ _POLL_S = 0.05
 
 @frozen
 class RunningServer:
-    """A server started for the run: where it listens, and its process."""
+    """A server started for the run.
+
+    Attributes:
+        url: where it listens.
+        pid: its process.
+        engine_cpu_s: returns the CPU seconds that the engine by which it shares its rooms has used, where there is one.
+    """
 
     url: str
     pid: int
+    engine_cpu_s: Callable[[], float] | None = None
 
 
 @contextlib.contextmanager
