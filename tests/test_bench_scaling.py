@@ -305,11 +305,11 @@ def test_one_process_and_two(
 ) -> None:
     monkeypatch.setattr(_load, "_WARM_UP_S", 0.1)
     monkeypatch.setattr(_load, "_GOODBYE_S", 0.1)
-    options = bench.Options(users=6, seconds=0.5, chat_hz=10)
+    options = bench.Options(users=6, rooms=2, seconds=0.5, chat_hz=10)
     assert bench.main(options, json=True, workers=[1, 2], backplane=redis.url, rounds=1) == 0
     figures = {name: results[0] for name, results in json.loads(capsys.readouterr().out).items()}
     assert list(figures) == ["alone", "1", "2"]
-    assert [each["chat_lines_delivered"] for each in figures.values()] == [30, 30, 30]
+    assert [each["chat_lines_delivered"] for each in figures.values()] == [15, 15, 15]
     assert [each["engine_cpu_fraction"] is None for each in figures.values()] == [True, False, False]
     # The supervisor of two has no users.
     assert [len(each["server_cpu_fraction_by_process"]) for each in figures.values()] == [1, 1, 3]

@@ -340,7 +340,8 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
     monkeypatch.setenv("TRIO_VRCHAT_FPS", "x")
     monkeypatch.setenv("TRIO_VRCHAT_CONFIG", "x")
     given = (
-        "bench --url ws://a:1/ --users 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 --motion a/b.mcap --json"
+        "bench --url ws://a:1/ --users 2 --rooms 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 "
+        "--motion a/b.mcap --json"
     )
     compared = ["bench", "--compare", "a=one {port}", "--compare", "b=two --x=1", "--rounds", "5"]
     scaled = ["bench", "--workers", "1,2,4", "--backplane", "redis://h/1"]
@@ -349,6 +350,7 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
     expected = bench.Options(
         url="ws://a:1/",
         users=2,
+        rooms=2,
         send_hz=3.0,
         chat_hz=4.5,
         seconds=6.0,

@@ -9,11 +9,11 @@
 several servers in turn, and `scale` one as several numbers of processes.
 
 Reading order: `_load.py` is the run, `_user.py` one of its users. Beneath those, `_wire.py` knows WebSocket,
-`_protocol.py` what is said, `_motion.py` where, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps
-the books on chat, `_result.py` holds the figures. `_server_process.py` starts servers, and `_usage.py` reads what they
-cost. `_rounds.py` measures several in turn and lays their figures side by side: in `_compare.py` those of others, in
-`_scaling.py` those of more and more processes, which share their rooms by a Redis, as `_redis.py` speaks to it.
-`_options.py` says what may be asked for.
+`_protocol.py` what is said, `_motion.py` where, `_schedule.py` when, and `_target.py` to whom. `_room.py` is one of the
+rooms, and `_ledger.py` keeps the books on its chat. `_result.py` holds the figures. `_server_process.py` starts
+servers, and `_usage.py` reads what they cost. `_rounds.py` measures several in turn and lays their figures side by
+side: in `_compare.py` those of others, in `_scaling.py` those of more and more processes, which share their rooms by a
+Redis, as `_redis.py` speaks to it. `_options.py` says what may be asked for.
 
 Trio has no part in it, nor has any WebSocket library: a load generator that shares its machinery with the
 server would be slow where the server is slow, and would show it as the server's speed.

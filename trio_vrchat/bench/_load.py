@@ -28,11 +28,11 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from ._ledger import Ledger, percentile
+from ._ledger import percentile, together
 from ._motion import paths
 from ._options import BenchError, Options
-from ._protocol import ChatMark, Scanner
 from ._result import Result
+from ._room import rooms_of
 from ._schedule import Schedule
 from ._target import Target, begin_to_connect, reach
 from ._usage import Meter, Reading, usage, users_of
@@ -92,9 +92,7 @@ class _Load:
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._users: list[User] = []
         self._paths = paths(options)
-        self._mark = ChatMark(self._run_id)
-        self._scanner = Scanner(self._mark)
-        self._ledger = Ledger(options.users, options.chat_lines)
+        self._rooms = rooms_of(options, self._run_id)
         self._transforms_sent = 0
         self._sends_blocked = 0
         self._close_codes: Counter[int] = Counter()
@@ -121,7 +119,7 @@ class _Load:
         self._carry_on(steps, lines, opened.at_s + self._options.seconds)
         closed = self._snapshot()
         self._progress(1.0)
-        self._wait(_WAIT_FOR_LATE_S, lambda: self._ledger.complete)
+        self._wait(_WAIT_FOR_LATE_S, lambda: all(room.ledger.complete for room in self._rooms))
         result = self._result(opened, closed)
         for user in self._users:
             user.leave()
@@ -160,7 +158,8 @@ class _Load:
 
     def _begin(self, connection: socket.socket) -> User:
         index = len(self._users)
-        user = User(index, f"bench-{self._run_id}-{index + 1}", self._target, connection, self._selector)
+        name, room = f"bench-{self._run_id}-{index + 1}", self._rooms[index % len(self._rooms)]
+        user = User(index, name, room.name, self._target, connection, self._selector)
         self._users.append(user)
         return user
 
@@ -200,10 +199,11 @@ class _Load:
         user = self._users[number % self._options.users]
         if user.stage is not Stage.PRESENT:
             return
-        frame = self._mark.frame(self._ledger.next_line)
+        room = self._rooms[user.index % len(self._rooms)]
+        frame = room.next_line()
         now_s = time.perf_counter()
         if user.send(frame):
-            self._ledger.sent(user.index, now_s)
+            room.sent(user.index, now_s)
         else:
             self._sends_blocked += 1
 
@@ -219,13 +219,12 @@ class _Load:
     def _listen(self, user: User) -> None:
         texts = user.receive(self._buffer)
         now_s = time.perf_counter()
+        room = self._rooms[user.index % len(self._rooms)]
         for text in texts:
-            contents = self._scanner.scan(text)
+            contents = room.heard(user.index, text, now_s)
             if contents.transforms:
                 user.batches += 1
                 user.transforms += contents.transforms
-            for line in contents.lines:
-                self._ledger.arrived(user.index, line, now_s)
             if contents.error_code is not None:
                 self._error_frames += 1
                 if self._first_error_code is None:
@@ -250,7 +249,7 @@ class _Load:
         options = self._options
         window_s = closed.at_s - opened.at_s
         batches = [after - before for before, after in zip(opened.batches, closed.batches, strict=True)]
-        chat = self._ledger.close()
+        chat = together([room.ledger.close() for room in self._rooms])
         p50_ms, p99_ms, max_ms = (
             None if delay_s is None else delay_s * 1e3
             for delay_s in (percentile(chat.delays_s, p) for p in (50, 99, 100))
@@ -259,6 +258,7 @@ class _Load:
         return Result(
             url=self._target.url,
             users=options.users,
+            rooms=options.rooms,
             send_hz=options.send_hz,
             chat_hz=options.chat_hz,
             fps=options.fps if options.url is None else None,

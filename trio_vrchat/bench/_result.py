@@ -23,6 +23,7 @@ class Result:
     Attributes:
         url: the server.
         users: how many logged in.
+        rooms: over how many rooms they were spread.
         send_hz: transforms a second that each user was to send.
         chat_hz: chat lines a second that all together were to say.
         fps: batches a second that the server was started with; None where it was there already.
@@ -38,7 +39,7 @@ class Result:
         frames_in_per_s: WebSocket frames received a second, all users together.
         megabytes_in_per_s: megabytes received a second, all users together, headers included.
         chat_lines_sent: chat lines said.
-        chat_lines_delivered: arrivals of a line at a user, each counted once; sound is lines times users.
+        chat_lines_delivered: arrivals of a line at a user, each counted once; sound is lines times the users of a room.
         chat_lines_lost: those that had not arrived 2 s after the window, users who were cut off included.
         chat_gaps: those of the lost that later lines of the same sender overtook; the rest may have been on
             their way.
@@ -67,6 +68,7 @@ class Result:
 
     url: str
     users: int
+    rooms: int
     send_hz: float
     chat_hz: float
     fps: float | None
@@ -115,7 +117,7 @@ class Result:
         """Whether the batches came at the rate asked for, but for a twentieth; None where the rate is not known."""
         if self.fps is None:
             return None
-        return self.batches_per_s_mean >= 0.95 * min(self.fps, self.send_hz * self.users)
+        return self.batches_per_s_mean >= 0.95 * min(self.fps, self.send_hz * (self.users // self.rooms))
 
     @property
     def sound(self) -> bool:
@@ -149,7 +151,9 @@ def to_json(result: Result) -> str:
 def table(result: Result) -> Table:
     """The figures for a terminal, with a line beneath where they are doubtful."""
     r = result
-    asked = f"{r.users} users, {r.send_hz:g} transforms/s each, {r.chat_hz:g} chat lines/s, {r.window_s:.1f} s"
+    asked = (
+        f"{where(r.users, r.rooms)}, {r.send_hz:g} transforms/s each, {r.chat_hz:g} chat lines/s, {r.window_s:.1f} s"
+    )
     doubts: list[str] = []
     if r.doubtful:
         doubts.append(f"Doubtful: the load process used {r.load_cpu_fraction:.0%} of a core and may be the bottleneck.")
@@ -184,6 +188,11 @@ def table(result: Result) -> Table:
     grid.add_row("server memory, MB", number(r.server_rss_mb, ".1f"))
     grid.add_row("load process CPU, share of a core", f"{r.load_cpu_fraction:.1%}")
     return grid
+
+
+def where(users: int, rooms: int) -> str:
+    """How many users there are in how many rooms."""
+    return f"{users} users" if rooms == 1 else f"{users} users in {rooms} rooms"
 
 
 def number(value: float | None, form: str) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ._load import measure
 from ._options import BenchError, Options, allow_descriptors, check
-from ._result import Result, as_plain, number
+from ._result import Result, as_plain, number, where
 from ._server_process import RunningServer
 from ._target import parse_url
 from ._usage import Meter
@@ -100,7 +100,7 @@ def table(comparison: Comparison) -> Table:
     options = comparison.options
     first = next(iter(comparison.results.values()))
     title = (
-        f"{options.users} users, {options.send_hz:g} transforms/s each, {options.fps:g} batches/s, "
+        f"{where(options.users, options.rooms)}, {options.send_hz:g} transforms/s each, {options.fps:g} batches/s, "
         f"{options.chat_hz:g} chat lines/s\nmedians of {len(first)} rounds of {options.seconds:g} s each"
     )
     shared = any(result.engine_cpu_fraction is not None for each in comparison.results.values() for result in each)
