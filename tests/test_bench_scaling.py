@@ -191,6 +191,7 @@ def test_what_cannot_be_measured(
     [
         (["--workers", "1,2"], "backplane must be set"),
         (["--workers", "1,many", "--backplane", NOWHERE], "--workers '1,many': give numbers of processes"),
+        (["--workers", "", "--backplane", NOWHERE], "--workers '': give numbers of processes"),
         (["--backplane", NOWHERE], "workers is nothing"),
         (["--workers", "1", "--backplane", NOWHERE], "is it running there?"),
         (["--workers", "1", "--backplane", NOWHERE, "--compare", "a=b"], "compare is a: leave it out"),

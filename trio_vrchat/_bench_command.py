@@ -24,13 +24,13 @@ def bench(
         ),
     ] = (),
     workers: Annotated[
-        str,
+        str | None,
         Parameter(
             help="Measure the server as one process without a backplane, and then as so many processes that share "
             "their rooms, for each of these numbers, such as 1,2,4.",
             metavar="NUMBERS",
         ),
-    ] = "",
+    ] = None,
     backplane: Annotated[
         str | None,
         Parameter(
@@ -53,7 +53,7 @@ def bench(
             )
         others[name] = command
     try:
-        numbers = [int(number) for number in workers.split(",")] if workers else []
+        numbers = [int(number) for number in workers.split(",")] if workers is not None else []
     except ValueError:
         return _refused(f"--workers {workers!r}: give numbers of processes, such as --workers 1,2,4")
     return load_test.main(options, json=json, others=others, workers=numbers, backplane=backplane, rounds=rounds)
