@@ -722,7 +722,10 @@ class Bouncer(FakeServer):
 
 
 class Hotel(FakeServer):
-    """Has more rooms than the lobby. Everybody is in one, or on the way from one to another in both."""
+    """Has more rooms than the lobby. Everybody is in one, or on the way from one to another in both.
+
+    Who wants to join hears from the lobby first, and is asked for a pong.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -732,17 +735,22 @@ class Hotel(FakeServer):
         message = json.loads(event.data) if isinstance(event, events.TextMessage) else {}
         match message:
             case {"type": "join", "room": room}:
-                self.rooms[name].append(room)
-                # A stay in the lobby is no stay in the room that was asked for.
                 self.send(name, self.message((name, "join", "")))
-                guests = ((member, "join", "") for member in self.guests(room))
-                self.send(name, self.message(*guests).replace('"lobby"', f'"{room}"'))
+                self.send_event(name, events.Ping(payload=room.encode()))
             case {"type": "leave", "room": room}:
+                assert (room, len(self.rooms[name])) == ("lobby", 2), (
+                    "it is in the lobby for as long as it is nowhere else"
+                )
                 self.rooms[name].remove(room)
             case {"room": room, "type": kind, "data": data}:
                 assert self.rooms[name] == [room]
                 for member in self.guests(room):
                     self.send(member, self.message((name, kind, data)))
+            case _ if isinstance(event, events.Pong):
+                room = event.payload.decode()
+                self.rooms[name].append(room)
+                guests = ((member, "join", "") for member in self.guests(room))
+                self.send(name, self.message(*guests).replace('"lobby"', f'"{room}"'))
             case _:
                 return super().on_event(event, name, connection, sock)
         return name

@@ -30,7 +30,7 @@ NOWHERE = "redis://127.0.0.1:1/0"
 
 
 def test_what_sharing_costs_stands_beside_the_rest() -> None:
-    alone = [result(0.2)]
+    alone = [result(0.2, users_by_process=[100])]
     two = [
         result(0.5, engine_cpu_fraction=0.031, server_cpu_fraction_by_process=[0.3, 0.2, 0], users_by_process=[60, 40]),
         result(0.4, engine_cpu_fraction=0.011, server_cpu_fraction_by_process=[0.2, 0.2, 0], users_by_process=[51, 49]),
@@ -38,7 +38,18 @@ def test_what_sharing_costs_stands_beside_the_rest() -> None:
     ]
     rows = shown(bench.Comparison(bench.Options(), {"alone": alone, "2": two}, "workers"))
     assert [row[:5] for row in rows] == [["alone", "20.0%", "1.00", "-", "-"], ["2", "50.0%", "2.50", "30.0%", "2.1%"]]
-    assert [row[-1] for row in rows] == ["-", "40-60"]
+    assert [row[-1] for row in rows] == ["100", "40-60"]
+
+
+def test_what_a_server_that_does_not_keep_up_has_cost_is_marked() -> None:
+    sound = [result(fps=20.0, batches_per_s_mean=20.0, send_hz=20.0)]
+    both = [result(fps=20.0, batches_per_s_mean=14.0, send_hz=20.0, load_cpu_fraction=0.95)]
+    comparison = bench.Comparison(bench.Options(), {"alone": sound, "1": both}, "workers")
+    assert [row[0] for row in shown(comparison)] == ["alone", "1 ?!"]
+    caption = str(_rounds.table(comparison).caption)
+    assert "?: the load process was so busy" in caption
+    assert "!: not all batches came" in caption
+    assert _rounds.table(bench.Comparison(bench.Options(), {"alone": sound})).caption is None
 
 
 def test_the_table_fits_a_terminal() -> None:
@@ -46,7 +57,10 @@ def test_the_table_fits_a_terminal() -> None:
         3.991,
         engine_cpu_fraction=0.999,
         server_cpu_fraction_by_process=[0.999],
-        users_by_process=[250],
+        users_by_process=[105, 95],
+        fps=150.0,
+        send_hz=20.0,
+        users=200,
         batches_per_s_mean=119.9,
         chat_latency_p50_ms=123.45,
         chat_latency_p99_ms=234.5,
@@ -59,7 +73,7 @@ def test_the_table_fits_a_terminal() -> None:
     console.print(_rounds.table(bench.Comparison(bench.Options(), {"alone": [wide], "4": [wide]}, "workers")))
     lines = [line for line in console.export_text().splitlines() if line.startswith("│")]
     assert len(lines) == 2
-    assert "alone ?" in lines[0]
+    assert "alone ?!" in lines[0]
     assert "…" not in lines[0]
 
 

@@ -109,12 +109,22 @@ def table(comparison: Comparison) -> Table:
     grid.add_column(comparison.names, no_wrap=True)
     for column in columns:
         grid.add_column(column.header, justify="right")
+    doubts: dict[str, str] = {}
     for name, results in comparison.results.items():
-        busy = " ?" if any(result.doubtful for result in results) else ""
-        grid.add_row(name + busy, *(column.cell(results, first) for column in columns))
-    if any(result.doubtful for results in comparison.results.values() for result in results):
-        grid.caption = "?: the load process was so busy that it may have been the bottleneck."
+        marks = ""
+        for mark, meaning, doubt in _DOUBTS:
+            if any(doubt(result) for result in results):
+                marks += mark
+                doubts[mark] = meaning
+        grid.add_row(f"{name} {marks}".rstrip(), *(column.cell(results, first) for column in columns))
+    grid.caption = "\n".join(f"{mark}: {meaning}" for mark, meaning in doubts.items()) or None
     return grid
+
+
+_DOUBTS: Sequence[tuple[str, str, Callable[[Result], bool]]] = (
+    ("?", "the load process was so busy that it may have been the bottleneck.", lambda result: result.doubtful),
+    ("!", "not all batches came, so that what it cost is too little.", lambda result: result.kept_up is False),
+)
 
 
 def _median(results: Sequence[Result], figure: Callable[[Result], float | None]) -> float | None:
@@ -138,13 +148,16 @@ def _lost(results: Sequence[Result], first: Sequence[Result]) -> str:
 
 def _spread(results: Sequence[Result], first: Sequence[Result]) -> str:
     counts = [count for result in results for count in result.users_by_process]
-    return f"{min(counts)}-{max(counts)}" if counts else "-"
+    if not counts:
+        return "-"
+    fewest, most = min(counts), max(counts)
+    return f"{fewest}-{most}" if fewest < most else f"{most}"
 
 
 # (All of them together fit 80 columns.)
 _COST = (
     _median_column("server\nCPU", lambda result: result.server_cpu_fraction, ".1%"),
-    _Column("of the\nfirst", _ratio),
+    _Column("of\nfirst", _ratio),
 )
 _COST_OF_SHARING = (
     _median_column("busiest\nprocess", lambda result: result.server_cpu_fraction_busiest, ".1%"),
