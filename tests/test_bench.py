@@ -24,9 +24,10 @@ from wsproto import ConnectionType, WSConnection, events
 from wsproto.connection import ConnectionState
 
 from trio_vrchat import bench
-from trio_vrchat.bench import _load, _options, _server_process, _target, _wire
-from trio_vrchat.bench._ledger import Ledger, percentile
-from trio_vrchat.bench._protocol import ChatMark, Contents, Scanner, login_frame, transform_frames
+from trio_vrchat.bench import _load, _options, _server_process, _target, _usage, _wire
+from trio_vrchat.bench._ledger import ChatAccount, Ledger, percentile, together
+from trio_vrchat.bench._protocol import LOBBY, ChatMark, Contents, Scanner, lap, login_frame, transform_frame
+from trio_vrchat.bench._room import rooms_of
 from trio_vrchat.bench._schedule import Schedule
 from trio_vrchat.bench._user import Stage, User
 
@@ -185,7 +186,7 @@ def said_by(frame: bytes) -> dict[str, object]:
 
 def test_users_say_what_the_protocol_asks_for() -> None:
     assert said_by(login_frame("Tibi")) == {"system": "login", "options": {"user": "Tibi", "pass": "bench"}}
-    steps = [said_by(frame) for frame in transform_frames()]
+    steps = [said_by(transform_frame(data, LOBBY)) for data in lap()]
     assert len({json.dumps(step) for step in steps}) == len(steps)
     for step in steps:
         assert (step["room"], step["type"]) == ("lobby", "transform")
@@ -355,6 +356,38 @@ def test_lines_that_the_order_to_compare_with_lacks_are_held_to_their_senders() 
     assert (account.lost, account.out_of_order) == (5, 1)
 
 
+def test_the_books_of_several_rooms_are_made_up_together() -> None:
+    one = ChatAccount(sent=1, delivered=2, lost=3, gaps=4, duplicated=5, out_of_order=6, delays_s=[0.1, 0.3])
+    other = ChatAccount(sent=10, delivered=20, lost=30, gaps=40, duplicated=50, out_of_order=60, delays_s=[0.2])
+    both = ChatAccount(
+        sent=11, delivered=22, lost=33, gaps=44, duplicated=55, out_of_order=66, delays_s=[0.1, 0.2, 0.3]
+    )
+    assert together([one, other]) == both
+
+
+def test_what_is_said_counts_in_the_room_of_its_sender() -> None:
+    # Users 0, 2 and 4 in the first, 1 and 3 in the second.
+    first, second = rooms_of(bench.Options(users=5, rooms=2, chat_hz=1.0, seconds=7.0), "run")
+    assert (first.name, second.name) == ("bench-1", "bench-2")
+    said: list[bytes] = []
+    for number in range(7):
+        room = (first, second)[number % 5 % 2]
+        line = said_by(room.next_line())
+        assert line["room"] == room.name
+        said.append(room_message(("msg", line["data"])))
+        room.sent(number % 5, 0.0)
+    for user in range(5):
+        for text in said:  # of the other room, too, where nobody should hear it
+            (first, second)[user % 2].heard(user, text, 1.0)
+    accounts = [room.ledger.close() for room in (first, second)]
+    assert [(each.sent, each.delivered, each.lost, each.duplicated) for each in accounts] == [
+        (4, 12, 0, 0),
+        (3, 6, 0, 0),
+    ]
+    assert first.ledger.complete
+    assert second.ledger.complete
+
+
 def test_lines_that_nobody_sent_are_ignored() -> None:
     account = booked([0], [0, 1, 99]).close()
     assert (account.delivered, account.duplicated) == (1, 0)
@@ -370,6 +403,8 @@ def test_lines_that_nobody_sent_are_ignored() -> None:
         (bench.Options(seconds=0.0), "seconds is 0"),
         (bench.Options(seconds=float("inf")), "seconds is inf"),
         (bench.Options(fps=-1.0), "fps is -1"),
+        (bench.Options(rooms=0), "rooms is 0"),
+        (bench.Options(users=2, rooms=3), "rooms is 3"),
         (bench.Options(send_hz=-1.0), "send_hz is -1"),
         (bench.Options(chat_hz=float("nan")), "chat_hz is nan"),
         (bench.Options(pid=1), "no url"),
@@ -471,7 +506,7 @@ def test_a_user_whose_server_does_not_read_falls_silent_and_its_frames_stay_whol
     selector = selectors.DefaultSelector()
     target = _target.parse_url("ws://example.org/")
     with theirs, selector:
-        user = User(0, "Tibi", target, ours, selector)
+        user = User(0, "Tibi", LOBBY, target, ours, selector)
         user.stage = Stage.PRESENT
         frame = _wire.client_frame(_wire.TEXT, b"x" * 5000)
         taken = 0
@@ -686,6 +721,48 @@ class Bouncer(FakeServer):
                 del self.members[member]
 
 
+class Hotel(FakeServer):
+    """Has more rooms than the lobby. Everybody is in one, or on the way from one to another in both.
+
+    Who wants to join hears from the lobby first, and is asked for a pong.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms: dict[str, list[str]] = {}
+
+    def on_event(self, event: events.Event, name: str, connection: WSConnection, sock: socket.socket) -> str:
+        message = json.loads(event.data) if isinstance(event, events.TextMessage) else {}
+        match message:
+            case {"type": "join", "room": room}:
+                self.send(name, self.message((name, "join", "")))
+                self.send_event(name, events.Ping(payload=room.encode()))
+            case {"type": "leave", "room": room}:
+                assert (room, len(self.rooms[name])) == ("lobby", 2), (
+                    "it is in the lobby for as long as it is nowhere else"
+                )
+                self.rooms[name].remove(room)
+            case {"room": room, "type": kind, "data": data}:
+                assert self.rooms[name] == [room]
+                for member in self.guests(room):
+                    self.send(member, self.message((name, kind, data)))
+            case _ if isinstance(event, events.Pong):
+                room = event.payload.decode()
+                self.rooms[name].append(room)
+                guests = ((member, "join", "") for member in self.guests(room))
+                self.send(name, self.message(*guests).replace('"lobby"', f'"{room}"'))
+            case _:
+                return super().on_event(event, name, connection, sock)
+        return name
+
+    def on_login(self, name: str, connection: WSConnection, sock: socket.socket) -> None:
+        self.rooms[name] = ["lobby"]
+        super().on_login(name, connection, sock)
+
+    def guests(self, room: str) -> list[str]:
+        return [member for member in self.members if room in self.rooms[member]]
+
+
 class Doorkeeper(FakeServer):
     """Lets nobody in."""
 
@@ -775,6 +852,20 @@ def test_a_sound_run() -> None:
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert server.close_codes == [1000, 1000, 1000]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_sound_run_in_several_rooms() -> None:
+    hotel = Hotel()
+    with hotel as server:
+        asked = attrs.evolve(small(server), users=5, rooms=2)
+        result = bench.run(asked, lambda fraction: None)
+        rooms = sorted(hotel.rooms.values())
+    assert rooms == [["bench-1"]] * 3 + [["bench-2"]] * 2
+    assert result.sound
+    assert (result.users, result.rooms) == (5, 2)
+    # Of 12 lines user 1 says the first, user 5 the fifth, and so on: 7 for three to hear, and 5 for two.
+    assert (result.chat_lines_sent, result.chat_lines_delivered) == (12, 7 * 3 + 5 * 2)
 
 
 @pytest.mark.usefixtures("quick")
@@ -925,6 +1016,7 @@ def some_result(load_cpu_fraction: float) -> bench.Result:
     """A result whose other figures are all different."""
     values: dict[str, Any] = {name: number for number, name in enumerate(FIGURES, 1001)}
     values |= {"url": "ws://h/", "close_codes": {1006: 7, 4008: 1}, "load_cpu_fraction": load_cpu_fraction}
+    values |= {"server_cpu_fraction_by_process": [0.123456789, 0.045], "users_by_process": [61, 59]}
     return bench.Result(**values)
 
 
@@ -945,11 +1037,22 @@ def test_figures_of_a_busy_load_process_are_doubtful() -> None:
 def test_the_table_shows_every_figure() -> None:
     text = shown(some_result(0.5)).replace(",", "")
     values = attrs.asdict(some_result(0.5))
-    for name in ("url", "fps", "close_codes", "server_cpu_fraction", "load_cpu_fraction"):
+    by_process = ("server_cpu_fraction_by_process", "users_by_process")
+    for name in (
+        "url",
+        "fps",
+        "close_codes",
+        "server_cpu_fraction",
+        "load_cpu_fraction",
+        "engine_cpu_fraction",
+        *by_process,
+    ):
         del values[name]
     assert [name for name, value in values.items() if f"{value:g}" not in text] == []
     assert "1006: 7 4008: 1" in text
     assert "50.0%" in text
+    assert "12.3% 4.5%" in text
+    assert "61 59" in text
 
 
 @pytest.mark.parametrize("field", BROKEN)
@@ -1049,14 +1152,55 @@ def test_usage_counts_children_that_ended_too(monkeypatch: pytest.MonkeyPatch) -
     script = f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {burn!r}])"
     serve_with(monkeypatch, f"{script}; print('ws://127.0.0.1:4711/'); time.sleep(600)")
     with _server_process.own_server(20.0) as server:
-        used = _server_process.usage(server.pid)
+        used = _usage.usage(server.pid)
     assert used is not None
-    assert used.cpu_s >= 0.25
+    assert sum(used.cpu_s.values()) >= 0.25
     assert used.rss_bytes > 1_000_000
 
 
 def test_usage_of_nobody() -> None:
-    assert _server_process.usage(999_999_999) is None
+    assert _usage.usage(999_999_999) is None
+    assert _usage.users_of(999_999_999, 1) == []
+
+
+def test_what_each_process_used_between_two_moments() -> None:
+    before = _usage.Usage(10.0, {1: 5.0, 2: 0.0, 3: 7.0}, 1)
+    after = _usage.Usage(12.0, {1: 5.5, 2: 1.5, 4: 0.25}, 1)
+    assert after.fractions_since(before) == [0.75, 0.25, 0.125]
+
+
+def test_users_are_counted_at_the_process_that_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One that binds, and two that it starts: of these one accepts all that it can, and the other nobody.
+    accept = "import socket, sys\ns = socket.socket(fileno=int(sys.argv[1]))\nheld = [s.accept() for _ in range(9)]"
+    serve_with(
+        monkeypatch,
+        f"""
+import socket, subprocess, sys, time
+s = socket.create_server(("127.0.0.1", 0))
+for script in ({accept!r}, "import time; time.sleep(600)"):
+    subprocess.Popen([sys.executable, "-c", script, str(s.fileno())], pass_fds=[s.fileno()])
+print(f"ws://127.0.0.1:{{s.getsockname()[1]}}/")
+time.sleep(600)
+""",
+    )
+    with _server_process.own_server(20.0) as server, contextlib.ExitStack() as sockets:
+        port = _target.parse_url(server.url).port
+        for _ in range(3):
+            sockets.enter_context(socket.create_connection((LOOPBACK, port)))
+        while _usage.users_of(server.pid, port) != [3, 0]:
+            time.sleep(0.01)
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children()]
+        assert _usage.users_of(os.getpid(), port) == [3, 0, 0]
+    assert len(family) == 3
+    while any(lives(process) for process in family):  # nor does what it has started outlive the run
+        time.sleep(0.01)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -1066,8 +1210,9 @@ def test_usage_of_nobody() -> None:
 def test_a_server_that_does_not_keep_up_is_said_so(
     fps: float | None, send_hz: float, batches: float, kept_up: bool | None
 ) -> None:
-    result = attrs.evolve(some_result(0.1), fps=fps, send_hz=send_hz, users=3, batches_per_s_mean=batches)
+    result = attrs.evolve(some_result(0.1), fps=fps, send_hz=send_hz, users=3, rooms=1, batches_per_s_mean=batches)
     assert result.kept_up is kept_up
     assert json.loads(bench.to_json(result))["kept_up"] is kept_up
     caption = bench.table(result).caption
+    assert attrs.evolve(result, users=3 * 7, rooms=7).kept_up is kept_up
     assert (kept_up is False) == ("did not keep up" in str(caption))

@@ -16,7 +16,8 @@ import trustme
 from rich.console import Console
 
 from trio_vrchat import bench
-from trio_vrchat.bench import _compare, _load, _server_process
+from trio_vrchat.bench import _load, _rounds, _server_process
+from trio_vrchat.bench._usage import Meter
 
 from .program import LOCAL, finished, started
 
@@ -26,8 +27,15 @@ LISTENS = "import socket, time; s = socket.socket(); s.bind(('127.0.0.1', {port}
 
 def result(cpu: float | None = 0.2, **figures: Any) -> bench.Result:
     nothing = {name: 0 for name in FIGURES if name.startswith(("chat_lines", "connections", "sends"))}
-    given = {"close_codes": {}, "load_cpu_fraction": 0.1, "server_cpu_fraction": cpu, "url": "ws://h/"}
-    values: dict[str, Any] = FIGURES | nothing | given | figures
+    given = {
+        "close_codes": {},
+        "server_cpu_fraction_by_process": [],
+        "users_by_process": [],
+        "load_cpu_fraction": 0.1,
+        "server_cpu_fraction": cpu,
+        "url": "ws://h/",
+    }
+    values: dict[str, Any] = FIGURES | nothing | given | {"engine_cpu_fraction": None} | figures
     return bench.Result(**values)
 
 
@@ -37,7 +45,7 @@ def command(script: str) -> str:
 
 def shown(comparison: bench.Comparison) -> list[list[str]]:
     console = Console(width=140, file=io.StringIO(), record=True)
-    console.print(_compare.table(comparison))
+    console.print(_rounds.table(comparison))
     rows = [line.strip("│┃ ") for line in console.export_text().splitlines() if line.startswith("│")]
     return [[cell.strip() for cell in row.split("│")] for row in rows]
 
@@ -61,13 +69,13 @@ def test_each_round_measures_every_server(monkeypatch: pytest.MonkeyPatch) -> No
     measured: list[tuple[str, int | None]] = []
     said: list[str] = []
 
-    def measure(options: bench.Options, target: Any, pid: int | None, progress: Any) -> bench.Result:
-        assert pid is not None
-        measured.append((psutil.Process(pid).cmdline()[-1], target.port))
+    def measure(options: bench.Options, target: Any, meter: Meter, progress: Any) -> bench.Result:
+        assert meter.pid is not None
+        measured.append((psutil.Process(meter.pid).cmdline()[-1], target.port))
         progress(0.5)
         return result(fps=options.fps)
 
-    monkeypatch.setattr(_compare, "measure", measure)
+    monkeypatch.setattr(_rounds, "measure", measure)
     monkeypatch.setattr(_server_process, "_command", lambda fps: [sys.executable, "-uc", OURS])
     others = {"first": command(LISTENS), "second": command(LISTENS + " # {fps}")}
     comparison = bench.compare(bench.Options(fps=12.5), others, 2, lambda what, share: said.append(what))
@@ -86,7 +94,7 @@ OURS = "import time; print('ws://127.0.0.1:4711/'); time.sleep(600)"
 @pytest.mark.parametrize(
     ("options", "commands", "rounds", "reason"),
     [
-        (bench.Options(url="ws://h/"), {"a": "b"}, 1, "starts its servers itself"),
+        (bench.Options(url="ws://h/"), {"a": "b"}, 1, "leave the url out"),
         (bench.Options(users=0), {"a": "b"}, 1, "users is 0"),
         (bench.Options(), {"trio_vrchat": "b"}, 1, "the name of our own"),
         (bench.Options(), {"a": "b"}, 0, "rounds is 0"),

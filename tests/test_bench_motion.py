@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from trio_vrchat import bench
 from trio_vrchat.bench import _motion
 from trio_vrchat.bench._motion import paths
-from trio_vrchat.bench._protocol import transform_frames
+from trio_vrchat.bench._protocol import lap
 from trio_vrchat.bench._user import User
 
 from .recorded import as_json, line, pose, write
@@ -35,7 +36,23 @@ def options(path: Path, send_hz: float = 10.0, url: str | None = None) -> bench.
 
 def test_without_a_recording_it_is_the_circle() -> None:
     (path,) = paths(bench.Options())
-    assert len(path) == len(transform_frames())
+    assert len(path) == len(lap())
+
+
+def in_rooms(found: Any) -> list[tuple[str, float]]:
+    """Of each path, the room and where it begins."""
+    said: list[Any] = [said_by(path[0]) for path in found]
+    return [(each["room"], each["data"]["pos"]["x"]) for each in said]
+
+
+def test_each_path_is_in_the_room_of_those_who_take_it(tmp_path: Path) -> None:
+    assert [room for room, _ in in_rooms(paths(bench.Options(users=9, rooms=3)))] == ["bench-1", "bench-2", "bench-3"]
+    path = write(tmp_path / "one", moves("Tibi", (0.0, 1)) + moves("Anna", (0.0, 2)))
+    asked = bench.Options(users=9, rooms=3, motion=path)
+    # As many as it takes until both begin again; user number i takes path number i modulo those.
+    rooms = ("bench-1", "bench-2", "bench-3") * 2
+    assert in_rooms(paths(asked)) == list(zip(rooms, (1, 2) * 3, strict=True))
+    assert in_rooms(paths(attrs.evolve(asked, users=5))) == list(zip(rooms[:5], (1, 2, 1, 2, 1), strict=True))
 
 
 def test_a_step_is_where_somebody_was_by_then(tmp_path: Path) -> None:

@@ -329,10 +329,10 @@ def test_every_setting_has_a_help_text() -> None:
 
 
 def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs: list[tuple[bench.Options, bool, dict[str, str], int]] = []
+    runs: list[tuple[bench.Options, dict[str, Any]]] = []
 
-    def fake(options: bench.Options, *, json: bool, others: dict[str, str], rounds: int) -> int:
-        runs.append((options, json, others, rounds))
+    def fake(options: bench.Options, **more: Any) -> int:
+        runs.append((options, more))
         return 1
 
     monkeypatch.setattr(bench, "main", fake)
@@ -340,14 +340,17 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
     monkeypatch.setenv("TRIO_VRCHAT_FPS", "x")
     monkeypatch.setenv("TRIO_VRCHAT_CONFIG", "x")
     given = (
-        "bench --url ws://a:1/ --users 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 --motion a/b.mcap --json"
+        "bench --url ws://a:1/ --users 2 --rooms 2 --send-hz 3 --chat-hz 4.5 --seconds 6 --fps 7 --pid 8 "
+        "--motion a/b.mcap --json"
     )
     compared = ["bench", "--compare", "a=one {port}", "--compare", "b=two --x=1", "--rounds", "5"]
-    for arguments in (given.split(), ["bench"], compared):
+    scaled = ["bench", "--workers", "1,2,4", "--backplane", "redis://h/1"]
+    for arguments in (given.split(), ["bench"], compared, scaled):
         assert main(*arguments) == 1
     expected = bench.Options(
         url="ws://a:1/",
         users=2,
+        rooms=2,
         send_hz=3.0,
         chat_hz=4.5,
         seconds=6.0,
@@ -355,10 +358,12 @@ def test_bench_passes_its_options_and_ends_with_the_value_of_its_run(monkeypatch
         pid=8,
         motion=Path("a/b.mcap"),
     )
+    usual: dict[str, Any] = {"json": False, "others": {}, "workers": [], "backplane": None, "rounds": 3}
     assert runs == [
-        (expected, True, {}, 3),
-        (bench.Options(), False, {}, 3),
-        (bench.Options(), False, {"a": "one {port}", "b": "two --x=1"}, 5),
+        (expected, usual | {"json": True}),
+        (bench.Options(), usual),
+        (bench.Options(), usual | {"others": {"a": "one {port}", "b": "two --x=1"}, "rounds": 5}),
+        (bench.Options(), usual | {"workers": [1, 2, 4], "backplane": "redis://h/1"}),
     ]
 
 

@@ -81,6 +81,7 @@ BESIDE_PLAIN = (
     "_recording_folder",
     "_replay",
     "_restarts",
+    "_redis_place",
 )
 BESIDE_ON_TRIO = ("_front", "_recorder", "_recording_desk", "_background", "_redis_engine")
 BESIDE = BESIDE_PLAIN + BESIDE_ON_TRIO

@@ -23,7 +23,23 @@ def bench(
             "for what it is given. Several: give it again.",
         ),
     ] = (),
-    rounds: Annotated[int, Parameter(help="With --compare: how often each server is measured.")] = 3,
+    workers: Annotated[
+        str | None,
+        Parameter(
+            help="Measure the server as one process without a backplane, and then as so many processes that share "
+            "their rooms, for each of these numbers, such as 1,2,4.",
+            metavar="NUMBERS",
+        ),
+    ] = None,
+    backplane: Annotated[
+        str | None,
+        Parameter(
+            help="With --workers: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], by which they share them. No other "
+            "servers may have rooms there; those of the load are removed.",
+            metavar="URL",
+        ),
+    ] = None,
+    rounds: Annotated[int, Parameter(help="With --compare or --workers: how often each server is measured.")] = 3,
     json: Annotated[bool, Parameter(negative="", help="Print one JSON object instead of a table.")] = False,
 ) -> int:
     """Returns the exit status."""
@@ -31,10 +47,18 @@ def bench(
     for each in compare:
         name, equals, command = each.partition("=")
         if not (name and equals and command) or name in others:
-            sys.stderr.write(
-                f"trio-vrchat: error: --compare {each!r}: give NAME=COMMAND, each name once, "
-                "such as --compare other='python other.py {port} {fps}'\n"
+            return _refused(
+                f"--compare {each!r}: give NAME=COMMAND, each name once, "
+                "such as --compare other='python other.py {port} {fps}'"
             )
-            return 2
         others[name] = command
-    return load_test.main(options, json=json, others=others, rounds=rounds)
+    try:
+        numbers = [int(number) for number in workers.split(",")] if workers is not None else []
+    except ValueError:
+        return _refused(f"--workers {workers!r}: give numbers of processes, such as --workers 1,2,4")
+    return load_test.main(options, json=json, others=others, workers=numbers, backplane=backplane, rounds=rounds)
+
+
+def _refused(why: str) -> int:
+    sys.stderr.write(f"trio-vrchat: error: {why}\n")
+    return 2

@@ -20,9 +20,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
 
-import attrs
 import msgspec
 import trio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -45,9 +43,8 @@ from ._backplane import (
     Taken,
     Timing,
 )
-from ._errors import ConfigError
+from ._redis_place import PREFIX, RedisPlace
 
-_PORT = 6379
 _OLDEST_MAJOR = 7
 # On a local network a call takes a millisecond; this is for one that hiccups.
 _CALL_TIMEOUT_S = 2.0
@@ -67,37 +64,6 @@ _decode_taken = msgspec.msgpack.Decoder(Taken).decode
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
-@attrs.frozen
-class _Place:
-    """Where Redis is, from a URL."""
-
-    host: str
-    port: int
-    database: int
-    user: str | None
-    # Not for a log.
-    password: str | None = attrs.field(repr=False)
-    tls: bool
-
-    @classmethod
-    def of(cls, url: str) -> _Place:
-        """Raises ConfigError, which says nothing of a password."""
-        wrong = ConfigError("backplane must be redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], or rediss://… for TLS")
-        try:
-            parts = urlsplit(url)
-            port = parts.port or _PORT
-            database = int(parts.path.strip("/") or 0)
-        except ValueError:
-            raise wrong from None
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query:
-            raise wrong
-        user, password = (None if part is None else unquote(part) for part in (parts.username, parts.password))
-        return cls(parts.hostname, port, database, user or None, password, parts.scheme == "rediss")
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
 class RedisEngine:
     """The Redis at this URL: `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`; with `rediss://`, by TLS.
 
@@ -110,14 +76,13 @@ class RedisEngine:
         url: str,
         timing: Timing | None = None,
         *,
-        prefix: str = "trio_vrchat:",
+        prefix: str = PREFIX,
         clock: Callable[[], int] | None = None,
     ) -> None:
         timing = timing or Timing()
-        self._place = _Place.of(url)
+        self._place = RedisPlace.of(url)
         self._tls = ssl.create_default_context() if self._place.tls else None
-        # Channels know nothing of databases.
-        self._prefix = f"{prefix}{self._place.database}:".encode()
+        self._prefix = self._place.prefix(prefix).encode()
         self._clock = clock
         self._settings: dict[str, int] = {
             "lease": round(timing.lease_s * 1e6),

@@ -6,34 +6,39 @@
     print(result.batches_per_s_min, result.chat_latency_p99_ms)
 
 `run` measures, `table` and `to_json` show what came of it, and `main` does both for a command line. `compare` measures
-several servers in turn.
+several servers in turn, and `scale` one as several numbers of processes.
 
 Reading order: `_load.py` is the run, `_user.py` one of its users. Beneath those, `_wire.py` knows WebSocket,
-`_protocol.py` what is said, `_motion.py` where, `_schedule.py` when, and `_target.py` to whom. `_ledger.py` keeps
-the books on chat, `_result.py` holds the figures, `_compare.py` lays those of several servers side by side,
-`_server_process.py` starts servers and reads what they cost, and `_options.py` says what may be asked for.
+`_protocol.py` what is said, `_motion.py` where, `_schedule.py` when, and `_target.py` to whom. `_room.py` is one of the
+rooms, and `_ledger.py` keeps the books on its chat. `_result.py` holds the figures. `_server_process.py` starts
+servers, and `_usage.py` reads what they cost. `_rounds.py` measures several in turn and lays their figures side by
+side: in `_compare.py` those of others, in `_scaling.py` those of more and more processes, which share their rooms by a
+Redis, as `_redis.py` speaks to it. `_options.py` says what may be asked for.
 
 Trio has no part in it, nor has any WebSocket library: a load generator that shares its machinery with the
 server would be slow where the server is slow, and would show it as the server's speed.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from json import dumps
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ._compare import Comparison, compare, to_plain
-from ._compare import table as comparison_table
+from ._compare import compare
 from ._load import measure
 from ._options import BenchError, Options, allow_descriptors, check
 from ._result import Result, table, to_json
+from ._rounds import Comparison, to_plain
+from ._rounds import table as comparison_table
+from ._scaling import scale
 from ._server_process import own_server
 from ._target import parse_url
+from ._usage import Meter
 
-__all__ = ["BenchError", "Comparison", "Options", "Result", "compare", "main", "run", "table", "to_json"]
+__all__ = ["BenchError", "Comparison", "Options", "Result", "compare", "main", "run", "scale", "table", "to_json"]
 
 _EXIT_SOUND = 0
 _EXIT_UNSOUND = 1
@@ -58,18 +63,28 @@ def run(options: Options, progress: Callable[[float], None]) -> Result:
     check(options)
     allow_descriptors(options.users)
     if options.url is not None:
-        return measure(options, parse_url(options.url), options.pid, progress)
+        return measure(options, parse_url(options.url), Meter(options.pid), progress)
     with own_server(options.fps) as server:
-        return measure(options, parse_url(server.url), server.pid, progress)
+        return measure(options, parse_url(server.url), Meter(server.pid), progress)
 
 
-def main(options: Options, *, json: bool, others: Mapping[str, str] | None = None, rounds: int = 3) -> int:
+def main(
+    options: Options,
+    *,
+    json: bool,
+    others: Mapping[str, str] | None = None,
+    workers: Sequence[int] = (),
+    backplane: str | None = None,
+    rounds: int = 3,
+) -> int:
     """Run, and print the figures on stdout; what keeps the run from being done is one line on stderr.
 
     Args:
         options: what to measure.
         json: print one JSON object instead of a table.
         others: compare with the servers that these commands start, by their names.
+        workers: measure our own as so many processes, for each of these numbers; not with `others`.
+        backplane: the URL of the Redis by which these share their rooms.
         rounds: how often each of them is measured.
 
     Returns:
@@ -78,7 +93,11 @@ def main(options: Options, *, json: bool, others: Mapping[str, str] | None = Non
     measured: Result | Comparison
     try:
         with _progress_bar(options) as show:
-            if others:
+            if workers or backplane is not None:
+                if others:
+                    raise BenchError(f"compare is {', '.join(others)}: leave it out, or workers and backplane")
+                measured = scale(options, workers, backplane, rounds, show)
+            elif others:
                 measured = compare(options, others, rounds, show)
             else:
                 measured = run(options, lambda share: show(f"{options.users} users", share))

@@ -1,8 +1,8 @@
-"""The books on chat: which line was sent when, and who received it in which order.
+"""The books on the chat of a room: which line was sent when, and who received it in which order.
 
 Rules:
 
-- A delivery is one line at one user. Expected is every line at every user of the run, its sender and users
+- A delivery is one line at one user. Expected is every line at every user of the room, its sender and users
   who were cut off
   included: what does not come is lost, whatever the reason.
 - A line that comes to a user again is duplicated; only its first arrival counts for delay and order.
@@ -45,6 +45,19 @@ class ChatAccount:
     duplicated: int
     out_of_order: int
     delays_s: Sequence[float]
+
+
+def together(accounts: Sequence[ChatAccount]) -> ChatAccount:
+    """The accounts of several rooms as one."""
+    return ChatAccount(
+        sent=sum(each.sent for each in accounts),
+        delivered=sum(each.delivered for each in accounts),
+        lost=sum(each.lost for each in accounts),
+        gaps=sum(each.gaps for each in accounts),
+        duplicated=sum(each.duplicated for each in accounts),
+        out_of_order=sum(each.out_of_order for each in accounts),
+        delays_s=sorted(delay_s for each in accounts for delay_s in each.delays_s),
+    )
 
 
 class Ledger:

@@ -28,14 +28,14 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from ._ledger import Ledger, percentile
+from ._ledger import percentile, together
 from ._motion import paths
 from ._options import BenchError, Options
-from ._protocol import ChatMark, Scanner
 from ._result import Result
+from ._room import rooms_of
 from ._schedule import Schedule
-from ._server_process import Usage, usage
 from ._target import Target, begin_to_connect, reach
+from ._usage import Meter, Reading, usage, users_of
 from ._user import Stage, User
 
 _LOGINS_AT_ONCE = 8
@@ -61,18 +61,18 @@ class _Snapshot:
     sends_blocked: int
     frames_in: int
     bytes_in: int
-    server: Usage | None
+    cost: Reading
 
 
-def measure(options: Options, target: Target, pid: int | None, progress: Callable[[float], None]) -> Result:
-    """Put the load on the server at `target` and measure; `pid` is the server's process, if it is known.
+def measure(options: Options, target: Target, meter: Meter, progress: Callable[[float], None]) -> Result:
+    """Put the load on the server at `target` and measure; `meter` reads what that costs.
 
     Raises:
         BenchError: not all users could log in, or the server broke the protocol.
     """
-    if pid is not None and usage(pid) is None:
-        raise BenchError(f"there is no process {pid} whose CPU time can be read: give the server's pid, or none")
-    load = _Load(options, target, pid, progress)
+    if meter.pid is not None and usage(meter.pid) is None:
+        raise BenchError(f"there is no process {meter.pid} whose CPU time can be read: give the server's pid, or none")
+    load = _Load(options, target, meter, progress)
     try:
         return load.run()
     finally:
@@ -82,25 +82,24 @@ def measure(options: Options, target: Target, pid: int | None, progress: Callabl
 class _Load:
     """One run. It MUST be closed, and MUST NOT be run twice."""
 
-    def __init__(self, options: Options, target: Target, pid: int | None, progress: Callable[[float], None]) -> None:
+    def __init__(self, options: Options, target: Target, meter: Meter, progress: Callable[[float], None]) -> None:
         self._run_id = secrets.token_hex(4)
         self._options = options
         self._target = target
-        self._pid = pid
+        self._meter = meter
         self._progress = progress
         self._selector = selectors.DefaultSelector()
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._users: list[User] = []
         self._paths = paths(options)
-        self._mark = ChatMark(self._run_id)
-        self._scanner = Scanner(self._mark)
-        self._ledger = Ledger(options.users, options.chat_lines)
+        self._rooms = rooms_of(options, self._run_id)
         self._transforms_sent = 0
         self._sends_blocked = 0
         self._close_codes: Counter[int] = Counter()
         self._error_frames = 0
         self._first_error_code: int | None = None
         self._start_s = 0.0  # of the warm-up
+        self._users_by_process: list[int] = []
 
     def close(self) -> None:
         for user in self._users:
@@ -110,6 +109,8 @@ class _Load:
     def run(self) -> Result:
         self._progress(0.0)
         self._log_in_everybody()
+        if self._meter.pid is not None:
+            self._users_by_process = users_of(self._meter.pid, self._target.port)
         self._start_s = time.perf_counter()
         steps = Schedule(self._start_s, self._options.send_hz * self._options.users)
         self._carry_on(steps, Schedule(self._start_s, 0.0), self._start_s + _WARM_UP_S)
@@ -118,7 +119,7 @@ class _Load:
         self._carry_on(steps, lines, opened.at_s + self._options.seconds)
         closed = self._snapshot()
         self._progress(1.0)
-        self._wait(_WAIT_FOR_LATE_S, lambda: self._ledger.complete)
+        self._wait(_WAIT_FOR_LATE_S, lambda: all(room.ledger.complete for room in self._rooms))
         result = self._result(opened, closed)
         for user in self._users:
             user.leave()
@@ -157,7 +158,8 @@ class _Load:
 
     def _begin(self, connection: socket.socket) -> User:
         index = len(self._users)
-        user = User(index, f"bench-{self._run_id}-{index + 1}", self._target, connection, self._selector)
+        name, room = f"bench-{self._run_id}-{index + 1}", self._rooms[index % len(self._rooms)]
+        user = User(index, name, room.name, self._target, connection, self._selector)
         self._users.append(user)
         return user
 
@@ -197,10 +199,11 @@ class _Load:
         user = self._users[number % self._options.users]
         if user.stage is not Stage.PRESENT:
             return
-        frame = self._mark.frame(self._ledger.next_line)
+        room = self._rooms[user.index % len(self._rooms)]
+        frame = room.next_line()
         now_s = time.perf_counter()
         if user.send(frame):
-            self._ledger.sent(user.index, now_s)
+            room.sent(user.index, now_s)
         else:
             self._sends_blocked += 1
 
@@ -216,13 +219,12 @@ class _Load:
     def _listen(self, user: User) -> None:
         texts = user.receive(self._buffer)
         now_s = time.perf_counter()
+        room = self._rooms[user.index % len(self._rooms)]
         for text in texts:
-            contents = self._scanner.scan(text)
+            contents = room.heard(user.index, text, now_s)
             if contents.transforms:
                 user.batches += 1
                 user.transforms += contents.transforms
-            for line in contents.lines:
-                self._ledger.arrived(user.index, line, now_s)
             if contents.error_code is not None:
                 self._error_frames += 1
                 if self._first_error_code is None:
@@ -240,27 +242,23 @@ class _Load:
             sends_blocked=self._sends_blocked,
             frames_in=sum(user.reader.frames for user in self._users),
             bytes_in=sum(user.bytes_in for user in self._users),
-            # Last, and with a time of its own: looking through the machine's processes takes milliseconds.
-            server=None if self._pid is None else usage(self._pid),
+            cost=self._meter.read(),  # last, and with a time of its own: it takes long
         )
 
     def _result(self, opened: _Snapshot, closed: _Snapshot) -> Result:
         options = self._options
         window_s = closed.at_s - opened.at_s
         batches = [after - before for before, after in zip(opened.batches, closed.batches, strict=True)]
-        chat = self._ledger.close()
+        chat = together([room.ledger.close() for room in self._rooms])
         p50_ms, p99_ms, max_ms = (
             None if delay_s is None else delay_s * 1e3
             for delay_s in (percentile(chat.delays_s, p) for p in (50, 99, 100))
         )
-        cpu_s = cpu_fraction = rss_mb = None
-        if opened.server is not None and closed.server is not None:
-            cpu_s = closed.server.cpu_s - opened.server.cpu_s
-            cpu_fraction = cpu_s / (closed.server.at_s - opened.server.at_s)
-            rss_mb = closed.server.rss_bytes / 1e6
+        cost = closed.cost.cost_since(opened.cost)
         return Result(
             url=self._target.url,
             users=options.users,
+            rooms=options.rooms,
             send_hz=options.send_hz,
             chat_hz=options.chat_hz,
             fps=options.fps if options.url is None else None,
@@ -286,8 +284,11 @@ class _Load:
             close_codes=dict(self._close_codes),
             error_frames=self._error_frames,
             first_error_code=self._first_error_code,
-            server_cpu_s=cpu_s,
-            server_cpu_fraction=cpu_fraction,
-            server_rss_mb=rss_mb,
+            server_cpu_s=cost.cpu_s,
+            server_cpu_fraction=cost.cpu_fraction,
+            server_cpu_fraction_by_process=list(cost.cpu_fraction_by_process),
+            users_by_process=self._users_by_process,
+            server_rss_mb=cost.rss_mb,
+            engine_cpu_fraction=cost.engine_cpu_fraction,
             load_cpu_fraction=(closed.load_cpu_s - opened.load_cpu_s) / window_s,
         )

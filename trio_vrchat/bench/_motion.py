@@ -1,8 +1,8 @@
 """How the bench's users move: round a circle, or along the paths of people who were recorded.
 
-A path is a list of frames, one for each step, masked and ready, so that a step costs no more than its `send`. At its
-end it begins again. Of a recording, a step holds the last transform of its time, in the bytes in which it
-was recorded; where somebody stood still for long, a second of it is kept.
+A path is a list of frames for one room, one for each step, masked and ready, so that a step costs no more than its
+`send`. At its end it begins again. Of a recording, a step holds the last transform of its time, in the bytes in which
+it was recorded; where somebody stood still for long, a second of it is kept.
 
 How much is kept is bounded by what a run can send, and by `MOST_STEPS`.
 """
@@ -14,7 +14,8 @@ from pathlib import Path as FilePath
 import msgspec
 
 from ._options import BenchError, Options
-from ._protocol import transform_frame, transform_frames
+from ._protocol import lap, transform_frame
+from ._room import name_of
 
 # Recorded transforms with hands are some 500 bytes: 100 MB of them. 100 users who move for 100 s take as many.
 MOST_STEPS = 200_000
@@ -39,35 +40,42 @@ class _Recorded:
 
     def __init__(self, line: _Line, step_s: float) -> None:
         self.room = line.room
-        self.frames: list[bytes] = []
+        self.steps: list[bytes] = []
         self._step_s = step_s
         self._time = line.time
         self._ahead_s = 0.0
-        self._last = transform_frame(bytes(line.data))
+        self._last = bytes(line.data)
 
     def go_on(self, line: _Line, most: int) -> None:
         """Stay until the time of this line where the one before was, and then go there."""
         self._ahead_s += min(max(0.0, line.time - self._time), _LONGEST_PAUSE_S)
-        while self._ahead_s + _RESOLUTION_S >= self._step_s and len(self.frames) < most:
+        while self._ahead_s + _RESOLUTION_S >= self._step_s and len(self.steps) < most:
             self._ahead_s -= self._step_s
-            self.frames.append(self._last)
+            self.steps.append(self._last)
         self._time = line.time
-        self._last = transform_frame(bytes(line.data))
+        self._last = bytes(line.data)
 
-    def path(self) -> Path:
-        return self.frames or [self._last]
+    def path(self) -> Sequence[bytes]:
+        return self.steps or [self._last]
 
 
 def paths(options: Options) -> Sequence[Path]:
     """The paths that the users take in turn; where there are more users than paths, each from a place of its own.
 
+    User number i is in room number i modulo `options.rooms`, and so is the path that it takes.
+
     Raises:
         BenchError: the recording cannot be read, or nobody moves in it.
     """
-    return [transform_frames()] if options.motion is None else _recorded_paths(options, options.motion)
+    people = [lap()] if options.motion is None else _recorded_people(options, options.motion)
+    # So many that each is in one room, and that nobody in it walks in step with another.
+    return [
+        [transform_frame(data, name_of(number % options.rooms, options.rooms)) for data in people[number % len(people)]]
+        for number in range(min(math.lcm(len(people), options.rooms), options.users))
+    ]
 
 
-def _recorded_paths(options: Options, file: FilePath) -> Sequence[Path]:
+def _recorded_people(options: Options, file: FilePath) -> Sequence[Sequence[bytes]]:
     from .. import recording  # noqa: PLC0415  (slow to import, and needed here only)
     from .._errors import RecordingError  # noqa: PLC0415
 
@@ -83,7 +91,7 @@ def _recorded_paths(options: Options, file: FilePath) -> Sequence[Path]:
                 if person is not None:
                     if line.room == person.room:
                         person.go_on(line, most)
-                        if len(person.frames) == most and _are_complete(people, options.users, most):
+                        if len(person.steps) == most and _are_complete(people, options.users, most):
                             break
                 elif len(people) < options.users:
                     people[line.user] = _Recorded(line, step_s)
@@ -95,4 +103,4 @@ def _recorded_paths(options: Options, file: FilePath) -> Sequence[Path]:
 
 
 def _are_complete(people: Mapping[str, _Recorded], users: int, most: int) -> bool:
-    return len(people) == users and all(len(person.frames) == most for person in people.values())
+    return len(people) == users and all(len(person.steps) == most for person in people.values())

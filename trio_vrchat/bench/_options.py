@@ -35,8 +35,9 @@ class Options:
     Attributes:
         url: the server, ``ws://host:port/path`` or ``wss://``; without one, a server is started for the run.
         users: how many log in.
+        rooms: over how many rooms they are spread, as evenly as can be; a single one is the lobby.
         send_hz: transforms a second that each user sends.
-        chat_hz: chat lines a second that all users together say.
+        chat_hz: chat lines a second that all users together say, in all rooms together.
         seconds: how long to measure, after a warm-up of one second.
         fps: batches a second that a server started for the run may send; does nothing with a ``url``.
         pid: the process of the server at ``url``, for its CPU time and memory; its children are counted with
@@ -46,6 +47,7 @@ class Options:
 
     url: str | None = None
     users: int = 100
+    rooms: int = 1
     send_hz: float = 20.0
     chat_hz: float = 5.0
     seconds: float = 10.0
@@ -63,6 +65,8 @@ def check(options: Options) -> None:
     """Raise `BenchError` for options that make no sense or need more than a run may use."""
     if options.users < 1:
         raise BenchError(f"users is {options.users}: it takes at least 1")
+    if not 1 <= options.rooms <= options.users:
+        raise BenchError(f"rooms is {options.rooms}: it takes at least 1, and at least a user in each")
     for name in ("seconds", "fps"):
         value = getattr(options, name)
         if not (math.isfinite(value) and value > 0):
@@ -75,10 +79,10 @@ def check(options: Options) -> None:
         raise BenchError(
             f"pid is {options.pid}, but there is no url: the server started for the run has a pid of its own"
         )
-    deliveries = options.chat_lines * options.users
+    deliveries = options.chat_lines * math.ceil(options.users / options.rooms)
     if deliveries > MOST_DELIVERIES:
         raise BenchError(
-            f"chat_hz x seconds x users makes {deliveries:,} deliveries, more than the {MOST_DELIVERIES:,} "
+            f"chat_hz x seconds x users of a room makes {deliveries:,} deliveries, more than the {MOST_DELIVERIES:,} "
             "that are kept: ask for less of one of them"
         )
 

@@ -26,7 +26,8 @@ from attrs import define, frozen
 
 from ._wire import TEXT, WireError, client_frame
 
-_ROOM: Final = "lobby"
+# Where everybody is who logs in.
+LOBBY: Final = "lobby"
 
 # One lap of a walker's circle. With 20 transforms a second it takes 13 s at walking speed.
 _LAP_STEPS: Final = 256
@@ -58,6 +59,7 @@ class Envelope:
     """Any message of a server."""
 
     info: str
+    room: str = ""
     response: Response | None = None
     payload: tuple[Entry, ...] = ()
 
@@ -97,10 +99,19 @@ def login_frame(user: str) -> bytes:
     return _text_frame({"system": "login", "options": {"user": user, "pass": "bench"}})
 
 
-def transform_frames() -> list[bytes]:
-    """One lap of a walker, a frame for each step: masked and ready, so that a step costs no more than its
-    `send`."""
-    frames = []
+def join_frame(room: str) -> bytes:
+    """A user joins a room."""
+    return _text_frame({"room": room, "type": "join", "data": ""})
+
+
+def leave_frame(room: str) -> bytes:
+    """And leaves it."""
+    return _text_frame({"room": room, "type": "leave", "data": ""})
+
+
+def lap() -> list[bytes]:
+    """One lap of a walker: a transform's data as JSON for each step."""
+    steps = []
     for step in range(_LAP_STEPS):
         turn = 2 * math.pi * step / _LAP_STEPS
         position = {
@@ -113,17 +124,21 @@ def transform_frames() -> list[bytes]:
             "y": round(-turn, 4),
             "z": round(0.05 * math.cos(turn), 4),
         }
-        frames.append(_text_frame({"room": _ROOM, "type": "transform", "data": {"pos": position, "rot": rotation}}))
-    return frames
+        steps.append(_json({"pos": position, "rot": rotation}))
+    return steps
 
 
-def transform_frame(data: bytes) -> bytes:
-    """The frame that says that the user is at `data`, a transform's as JSON."""
-    return client_frame(TEXT, b'{"room":"%b","type":"transform","data":%b}' % (_ROOM.encode(), data))
+def transform_frame(data: bytes, room: str) -> bytes:
+    """The frame that says that the user is at `data`, a transform's as JSON, in this room."""
+    return client_frame(TEXT, b'{"room":%b,"type":"transform","data":%b}' % (_json(room), data))
 
 
 def _text_frame(message: dict[str, object]) -> bytes:
-    return client_frame(TEXT, json.dumps(message, separators=(",", ":")).encode())
+    return client_frame(TEXT, _json(message))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 @define(eq=False)
@@ -132,10 +147,11 @@ class ChatMark:
     runs' included."""
 
     run: str
+    room: str = LOBBY
 
     def frame(self, line: int) -> bytes:
         """The frame that says line number `line`."""
-        return _text_frame({"room": _ROOM, "type": "msg", "data": f"bench {self.run} {line} and how are you all?"})
+        return _text_frame({"room": self.room, "type": "msg", "data": f"bench {self.run} {line} and how are you all?"})
 
 
 class Scanner:

@@ -5,6 +5,7 @@ stable. Megabytes are 1,000,000 bytes.
 """
 
 import json
+from collections.abc import Sequence
 
 import attrs
 from attrs import frozen
@@ -22,6 +23,7 @@ class Result:
     Attributes:
         url: the server.
         users: how many logged in.
+        rooms: over how many rooms they were spread.
         send_hz: transforms a second that each user was to send.
         chat_hz: chat lines a second that all together were to say.
         fps: batches a second that the server was started with; None where it was there already.
@@ -37,7 +39,7 @@ class Result:
         frames_in_per_s: WebSocket frames received a second, all users together.
         megabytes_in_per_s: megabytes received a second, all users together, headers included.
         chat_lines_sent: chat lines said.
-        chat_lines_delivered: arrivals of a line at a user, each counted once; sound is lines times users.
+        chat_lines_delivered: arrivals of a line at a user, each counted once; sound is lines times the users of a room.
         chat_lines_lost: those that had not arrived 2 s after the window, users who were cut off included.
         chat_gaps: those of the lost that later lines of the same sender overtook; the rest may have been on
             their way.
@@ -55,12 +57,18 @@ class Result:
         server_cpu_s: CPU seconds of the server and its children in the window; None where its process is not
             known or gone.
         server_cpu_fraction: the same per second of the window: 1.0 is one core.
-        server_rss_mb: the server's resident memory at the end of the window, in megabytes.
+        server_cpu_fraction_by_process: the same of the server and each of its children, the busiest first.
+        users_by_process: how many users each of these has, the most first, without one that only starts the
+            others; empty where that is not known.
+        server_rss_mb: the server's and its children's resident memory at the end of the window, in megabytes.
+        engine_cpu_fraction: CPU seconds per second of the window of the engine by which processes share their
+            rooms, whatever else it does included; None without one.
         load_cpu_fraction: CPU seconds per second of the window of the process that made the load.
     """
 
     url: str
     users: int
+    rooms: int
     send_hz: float
     chat_hz: float
     fps: float | None
@@ -88,8 +96,16 @@ class Result:
     first_error_code: int | None
     server_cpu_s: float | None
     server_cpu_fraction: float | None
+    server_cpu_fraction_by_process: list[float]
+    users_by_process: list[int]
     server_rss_mb: float | None
+    engine_cpu_fraction: float | None
     load_cpu_fraction: float
+
+    @property
+    def server_cpu_fraction_busiest(self) -> float | None:
+        """CPU seconds per second of the busiest of the server's processes."""
+        return max(self.server_cpu_fraction_by_process, default=None)
 
     @property
     def doubtful(self) -> bool:
@@ -101,7 +117,7 @@ class Result:
         """Whether the batches came at the rate asked for, but for a twentieth; None where the rate is not known."""
         if self.fps is None:
             return None
-        return self.batches_per_s_mean >= 0.95 * min(self.fps, self.send_hz * self.users)
+        return self.batches_per_s_mean >= 0.95 * min(self.fps, self.send_hz * (self.users // self.rooms))
 
     @property
     def sound(self) -> bool:
@@ -116,8 +132,15 @@ _JUDGEMENTS = ("doubtful", "kept_up", "sound")
 def as_plain(result: Result) -> dict[str, object]:
     """The fields of `Result`, and `doubtful`, `kept_up` and `sound`, as JSON has them."""
     figures = attrs.asdict(result)
-    rounded = {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()}
-    return rounded | {name: getattr(result, name) for name in _JUDGEMENTS}
+    return {key: _rounded(value) for key, value in figures.items()} | {
+        name: getattr(result, name) for name in _JUDGEMENTS
+    }
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def to_json(result: Result) -> str:
@@ -128,7 +151,9 @@ def to_json(result: Result) -> str:
 def table(result: Result) -> Table:
     """The figures for a terminal, with a line beneath where they are doubtful."""
     r = result
-    asked = f"{r.users} users, {r.send_hz:g} transforms/s each, {r.chat_hz:g} chat lines/s, {r.window_s:.1f} s"
+    asked = (
+        f"{where(r.users, r.rooms)}, {r.send_hz:g} transforms/s each, {r.chat_hz:g} chat lines/s, {r.window_s:.1f} s"
+    )
     doubts: list[str] = []
     if r.doubtful:
         doubts.append(f"Doubtful: the load process used {r.load_cpu_fraction:.0%} of a core and may be the bottleneck.")
@@ -157,14 +182,26 @@ def table(result: Result) -> Table:
     grid.add_row("sends blocked", _alarm(r.sends_blocked), end_section=True)
     grid.add_row("server CPU, s", number(r.server_cpu_s, ".2f"))
     grid.add_row("server CPU, share of a core", number(r.server_cpu_fraction, ".1%"))
+    if len(r.server_cpu_fraction_by_process) > 1:
+        grid.add_row("of its processes", _list(r.server_cpu_fraction_by_process, ".1%"))
+        grid.add_row("users at its processes", _list(r.users_by_process, "d"))
     grid.add_row("server memory, MB", number(r.server_rss_mb, ".1f"))
     grid.add_row("load process CPU, share of a core", f"{r.load_cpu_fraction:.1%}")
     return grid
 
 
+def where(users: int, rooms: int) -> str:
+    """How many users there are in how many rooms."""
+    return f"{users} users" if rooms == 1 else f"{users} users in {rooms} rooms"
+
+
 def number(value: float | None, form: str) -> str:
     """In this form, or a dash where there is none."""
     return "-" if value is None else format(value, form)
+
+
+def _list(values: Sequence[float], form: str) -> str:
+    return ", ".join(format(value, form) for value in values)
 
 
 def _alarm(count: int, detail: str = "") -> str:

@@ -1,9 +1,9 @@
-"""The server under test as a process: one started for the run, and what a process costs.
+"""The server under test as a process: one started for the run.
 
 Rules:
 
 - A server that was started here is ended here, whatever happens: by SIGINT, as a person would, and if that
-  does not end it in time, by force.
+  does not end it in time, by force; and so are the processes that it has started.
 - Its output is always read, so that it never blocks on a full pipe, and only the tail is kept.
 
 Theory of operation: a server of ours picks a free port and prints its URL once it listens; another is given a
@@ -48,35 +48,27 @@ _POLL_S = 0.05
 
 @frozen
 class RunningServer:
-    """A server started for the run: where it listens, and its process."""
+    """A server started for the run.
+
+    Attributes:
+        url: where it listens.
+        pid: its process.
+        engine_cpu_s: returns the CPU seconds that the engine by which it shares its rooms has used, where there is one.
+    """
 
     url: str
     pid: int
-
-
-@frozen
-class Usage:
-    """What a process and its children have used up to one moment.
-
-    Attributes:
-        at_s: when, by `time.perf_counter`.
-        cpu_s: CPU seconds in user and system mode since they started, children that ended included.
-        rss_bytes: resident memory now; pages that several of them share count for each.
-    """
-
-    at_s: float
-    cpu_s: float
-    rss_bytes: int
+    engine_cpu_s: Callable[[], float] | None = None
 
 
 @contextlib.contextmanager
-def own_server(fps: float) -> Iterator[RunningServer]:
-    """A server of this package on a free port of 127.0.0.1, while the context lasts.
+def own_server(fps: float, *more: str) -> Iterator[RunningServer]:
+    """A server of this package on a free port of 127.0.0.1, with `more` options, while the context lasts.
 
     Raises: BenchError: it cannot be started, or prints no URL within 20 s; or, on leaving, it had ended by
     itself.
     """
-    with _running(_command(fps), _printed_url) as server:
+    with _running([*_command(fps), *more], _printed_url) as server:
         yield server
 
 
@@ -210,6 +202,7 @@ def _ended(
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
+    children = _children(process.pid)
     try:
         if process.poll() is None:
             process.send_signal(signal.SIGINT if sys.platform != "win32" else signal.SIGTERM)
@@ -219,24 +212,13 @@ def _stop(process: subprocess.Popen[str]) -> None:
         if process.poll() is None:
             process.kill()
             process.wait()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):  # as it should be
+                child.kill()
 
 
-def usage(pid: int) -> Usage | None:
-    """What process `pid` and its children have used; None if there is none, or it may not be looked at."""
+def _children(pid: int) -> list[psutil.Process]:
     try:
-        root = psutil.Process(pid)
-        with root.oneshot():
-            family = [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return None
-    cpu_s, rss_bytes = 0.0, 0
-    for process in family:
-        try:
-            times = process.cpu_times()
-            rss_bytes += process.memory_info().rss
-        except psutil.Error:
-            if process is root:
-                return None
-            continue  # a child that ended meanwhile is in its parent's times
-        cpu_s += times.user + times.system + times.children_user + times.children_system
-    return Usage(time.perf_counter(), cpu_s, rss_bytes)
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []

@@ -13,9 +13,10 @@ Rules:
   measured its owner knows.
 
 Theory of operation: a user goes through the stages in one direction, and may skip to GONE from each. It is
-PRESENT once the room's list of members with its own name in it has arrived, since from then on the room owes
-it every event. A failing `send` does not end it: the server's close frame, with the reason, may still wait to
-be read. Reading finds the end.
+PRESENT once its room's list of members with its own name in it has arrived, since from then on the room owes
+it every event. Everybody comes to the lobby; whose room is another one joins it from there, and leaves the
+lobby. A failing `send` does not end it: the server's close frame, with the reason, may still wait to be read.
+Reading finds the end.
 """
 
 import enum
@@ -26,7 +27,7 @@ import ssl
 
 from . import _wire
 from ._options import BenchError
-from ._protocol import Response, login_frame, read_message
+from ._protocol import LOBBY, Response, join_frame, leave_frame, login_frame, read_message
 from ._target import Target
 
 # What a socket that does not wait says where it would have to.
@@ -47,13 +48,14 @@ class Stage(enum.Enum):
     STARTING_TLS = enum.auto()
     SHAKING_HANDS = enum.auto()
     LOGGING_IN = enum.auto()
+    JOINING = enum.auto()
     PRESENT = enum.auto()
     LEAVING = enum.auto()
     GONE = enum.auto()
 
 
 class User:
-    """User number `index`, on a `connection` that is made or being made.
+    """User number `index`, in the room `room`, on a `connection` that is made or being made.
 
     It is registered with the selector, as the key's data, until it is GONE. The figures `bytes_in`, `batches`
     and `transforms` and the reader's `frames` only grow. `close_code` is set when the server ends the
@@ -64,12 +66,14 @@ class User:
         self,
         index: int,
         name: str,
+        room: str,
         target: Target,
         connection: socket.socket,
         selector: selectors.BaseSelector,
     ) -> None:
         self.index = index
         self.name = name
+        self.room = room
         self.stage = Stage.CONNECTING
         self.close_code: int | None = None
         self.bytes_in = 0
@@ -199,7 +203,7 @@ class User:
         texts = []
         for message in self.reader.feed(data):
             if message.opcode == _wire.TEXT:
-                if self.stage is Stage.LOGGING_IN:
+                if self.stage in (Stage.LOGGING_IN, Stage.JOINING):
                     self._log_in(message.payload)
                 texts.append(message.payload)
             elif message.opcode == _wire.PING:
@@ -227,8 +231,16 @@ class User:
             raise self._failure(
                 f"was refused ({why.code} {why.msg})", "the server must let that many in, under any password"
             )
-        if any(entry.user == self.name and entry.type == "join" for entry in message.payload):
+        if not any(entry.user == self.name and entry.type == "join" for entry in message.payload):
+            return
+        if self.stage is Stage.LOGGING_IN and self.room != LOBBY:
+            self.stage = Stage.JOINING
+            self._answer(join_frame(self.room))
+        elif self.stage is Stage.LOGGING_IN:
             self.stage = Stage.PRESENT
+        elif message.room == self.room:
+            self.stage = Stage.PRESENT
+            self._answer(leave_frame(LOBBY))
 
     def _end(self, code: int, how: str) -> None:
         too_early = self.stage not in (Stage.PRESENT, Stage.LEAVING, Stage.GONE)
