@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.accounts import random_account_requests
 from tests.redis_server import RedisServer, needs_redis, running_redis
 from trio_vrchat._backplane import (
     ACCOUNTS_LIMIT,
@@ -641,23 +642,6 @@ async def test_an_engine_does_what_the_reference_does(fresh: House, seed: int) -
         assert [what for what in received if isinstance(what, RoomEvents)] == published
         assert [what for what in received if isinstance(what, Taken)] == taken
         assert kinds >= {"Unknown", "Granted", "Held", "Alike", "Appended", "Happened", "Gone", "Swept", "Snapshot"}
-
-
-def random_account_requests(dice: random.Random, count: int) -> Iterator[Request]:
-    users, hashes = ["Tibi", "Anna", "Olga"], ["h1", "h2", "h3"]
-    for _ in range(count):
-        user = dice.choice(users)
-        added = account(user, dice.choice(hashes), look=dice.choice("xy"))
-        choices: list[Request] = [
-            FindAccount(key=user.lower()),
-            AddAccount(account=added),
-            AddAccount(account=added, beside=tuple(dice.sample(["tibi", "anna", "olga"], 2))),
-            SetHash(key=user.lower(), hash=dice.choice(hashes), instead_of=dice.choice(hashes)),
-            SetHash(key=user.lower(), hash=dice.choice(hashes)),
-            RemoveAccount(key=user.lower()),
-            ListAccounts(after=dice.choice(["", "b", "tibi"])),
-        ]
-        yield dice.choice(choices)
 
 
 async def test_an_engine_keeps_accounts_as_the_reference_does(fresh: House) -> None:

@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 import trio_vrchat.__main__ as command_line
-from trio_vrchat._account_book import AccountBook
+from trio_vrchat._account_file import AccountFile
+from trio_vrchat._account_rules import Passwords, account_key
+from trio_vrchat._backplane import FindAccount, Found
 from trio_vrchat._database import Database
 
+from .accounts import account, add_accounts
 from .program import DEADLINE_S, environment
 
 ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -60,8 +63,10 @@ def as_process(
 
 
 def opens(path: Path, user: str, password: str) -> str | None:
+    """How the account is spelled that this would open; None where it opens none."""
     with contextlib.closing(Database(path)) as database:
-        return AccountBook(database).check(user, password)
+        reply = AccountFile(database).do(FindAccount(key=account_key(user)))
+    return reply.account.name if isinstance(reply, Found) and Passwords().check(reply.account, password) else None
 
 
 def test_from_the_first_account_to_the_last(users: Users, path: Path) -> None:
@@ -91,12 +96,11 @@ def test_the_option_comes_before_the_environment(users: Users, path: Path, tmp_p
 def test_while_a_server_has_the_file_open(users: Users, path: Path) -> None:
     with contextlib.closing(Database(path)) as server:
         server.commit([("lobby", [(1.0, b"1")])])
-        book = AccountBook(server)
         assert users("add", "Tibi", stdin=b"1234\n")[0] == 0
-        assert book.check("Tibi", "1234") == "Tibi"
+        assert opens(path, "Tibi", "1234") == "Tibi"
         server.commit([("lobby", [(2.0, b"2")])])
         assert users("remove", "Tibi")[0] == 0
-        assert book.check("Tibi", "1234") is None
+        assert opens(path, "Tibi", "1234") is None
         assert server.load("lobby", 5, 100) == ([(1.0, b"1"), (2.0, b"2")], 0.0)
 
 
@@ -122,15 +126,13 @@ def test_while_a_server_has_the_file_open(users: Users, path: Path) -> None:
 def test_what_is_wrong_is_one_line(
     users: Users, path: Path, arguments: Sequence[str], stdin: bytes, problem: str
 ) -> None:
-    with contextlib.closing(Database(path)) as database:
-        book = AccountBook(database)
-        book.add("Tibi", "1234", "user")
-        status, stdout, stderr = users(*arguments, stdin=stdin)
-        assert (status, stdout) == (2, "")
-        assert stderr.startswith("trio-vrchat: error: ")
-        assert problem in stderr
-        assert stderr.count("\n") == 1
-        assert [account.name for account in book.accounts()] == ["Tibi"]
+    add_accounts(path, account("Tibi", "1234"))
+    status, stdout, stderr = users(*arguments, stdin=stdin)
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith("trio-vrchat: error: ")
+    assert problem in stderr
+    assert stderr.count("\n") == 1
+    assert [row.split()[0] for row in users("list")[1].splitlines()] == ["NAME", "Tibi"]
 
 
 def test_a_file_must_be_there_for_all_but_add(users: Users, path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from ._account_book import Standing
+from ._account_rules import Standing
 from ._admission import Peer
 from ._codec import check_user_name
 from ._errors import AccessDenied, BadRequest, Conflict, InternalError, RequestError

@@ -5,13 +5,12 @@ The command line loads this module for its help alone, so what is slow to load i
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from cyclopts import App, Parameter
 
@@ -19,7 +18,9 @@ from ._errors import AccountError
 from ._logging import one_line
 
 if TYPE_CHECKING:
-    from ._account_book import AccountBook
+    from ._accounts import Accounts
+
+_T = TypeVar("_T")
 
 # Far above any password, and below what fits into a login.
 _PASSWORD_LIMIT_BYTES = 1024
@@ -53,26 +54,25 @@ def add(
     ] = "user",
 ) -> int:
     """Add an account. The file is made if it is not there."""
-    with _open(store, create=True) as book:
-        book.check_new(name)
-        book.add(name, _new_password(name), role)
+    _do(store, lambda accounts: accounts.check_new(name), create=True)
+    password = _new_password(name)
+    _do(store, lambda accounts: accounts.add(name, password, role))
     return _say(f"added {role} {name}")
 
 
 @app.command
 def passwd(name: _Name, /, *, store: _Store) -> int:
     """Give an account another password."""
-    with _open(store) as book:
-        spelling = book.find(name)
-        book.set_password(name, _new_password(spelling))
+    spelling = _do(store, lambda accounts: accounts.find(name))
+    password = _new_password(spelling)
+    _do(store, lambda accounts: accounts.set_password(name, password))
     return _say(f"changed the password of {spelling}")
 
 
 @app.command
 def remove(name: _Name, /, *, store: _Store) -> int:
     """Remove an account. Whoever is logged in by it stays until the connection ends."""
-    with _open(store) as book:
-        spelling = book.remove(name)
+    spelling = _do(store, lambda accounts: accounts.remove(name))
     return _say(f"removed {spelling}")
 
 
@@ -81,10 +81,8 @@ def list_(*, store: _Store) -> int:
     """List the accounts: name, role, and when each was made."""
     from rich.cells import cell_len  # noqa: PLC0415
 
-    with _open(store) as book:
-        accounts = book.accounts()
     rows = [("NAME", "ROLE", "CREATED")]
-    for account in accounts:
+    for account in _do(store, lambda accounts: accounts.accounts()):
         created = datetime.fromtimestamp(account.created, UTC).astimezone()
         rows.append((one_line(account.name), account.role, f"{created:%Y-%m-%d %H:%M}"))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -94,13 +92,17 @@ def list_(*, store: _Store) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _open(store: Path, *, create: bool = False) -> Iterator[AccountBook]:
-    from ._account_book import AccountBook  # noqa: PLC0415
-    from ._database import Database  # noqa: PLC0415
+def _do(store: Path, act: Callable[[Accounts], Awaitable[_T]], *, create: bool = False) -> _T:
+    """Have this done with the accounts. A password is asked for between two of these, not within one."""
+    import trio  # noqa: PLC0415
 
-    with contextlib.closing(Database(store, create=create)) as database:
-        yield AccountBook(database)
+    from ._accounts import open_accounts  # noqa: PLC0415
+
+    async def open_and_act() -> _T:
+        async with open_accounts(store, create=create) as accounts:
+            return await act(accounts)
+
+    return trio.run(open_and_act)
 
 
 def _new_password(name: str) -> str:
