@@ -16,9 +16,11 @@ from trio_vrchat._account_rules import ROLES, Passwords, new_account
 from trio_vrchat._accounts import Accounts, shelf_in
 from trio_vrchat._backplane import (
     Account,
+    AccountReply,
     AccountRequest,
     AddAccount,
     Done,
+    Engine,
     FindAccount,
     ListAccounts,
     RemoveAccount,
@@ -77,3 +79,15 @@ def random_account_requests(dice: random.Random, count: int) -> Iterator[Account
             ListAccounts(after=dice.choice(["", *keys])),
         ]
         yield dice.choice(choices)
+
+
+async def with_accounts_of(engine: Engine, act: Callable[[Accounts], Awaitable[_T]]) -> _T:
+    """Do this with the accounts that an engine has, as somebody who is no node."""
+    async with engine.session("nobody") as session:
+
+        async def shelf(request: AccountRequest) -> AccountReply:
+            [reply] = await session.call([request])
+            assert isinstance(reply, AccountReply)
+            return reply
+
+        return await act(Accounts(shelf, on_the_spot, cheap_passwords()))
