@@ -1,4 +1,6 @@
-"""The command `users`: the accounts in the file of the store. It may be used while a server runs on that file.
+"""The command `users`: the accounts of a store's file, or of a backplane's Redis. It may be used while servers run.
+
+With Redis it is no node: each thing that it does is a short session of its own. A password is asked for between two.
 
 The command line loads this module for its help alone, so what is slow to load is loaded where it is used.
 """
@@ -7,18 +9,21 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
-from cyclopts import App, Parameter
+import attrs
+from cyclopts import App, ArgumentCollection, Group, Parameter
 
+from ._backplane import AccountReply, AccountRequest, Engine, EngineSession, Failed, LinkLost
 from ._errors import AccountError
 from ._logging import one_line
 
 if TYPE_CHECKING:
-    from ._accounts import Accounts
+    from ._accounts import Accounts, Shelf
 
 _T = TypeVar("_T")
 
@@ -32,13 +37,37 @@ app = App(
 )
 
 _Name = Annotated[str, Parameter(help="The user's name. Case does not matter.")]
+
+
+def _check_one(arguments: ArgumentCollection) -> None:
+    given = [argument for argument in arguments if argument.tokens]
+    # Not their values: there may be a password in one.
+    if not given:
+        raise ValueError("neither --store nor --backplane is given: say where the accounts are, by one of them")
+    if len(given) > 1:
+        names = " and ".join(str(argument.tokens[0].keyword) for argument in given)
+        raise ValueError(f"{names} are both given: leave out where the accounts are not")
+
+
+_WHERE = Group("Where the accounts are (one of these)", validator=_check_one)
 _Store = Annotated[
-    Path,
+    Path | None,
     Parameter(
         name="--store",
+        group=_WHERE,
         env_var="TRIO_VRCHAT_STORE",
         help="The server's file of accounts and history.",
         metavar="FILE",
+    ),
+]
+_Backplane = Annotated[
+    str | None,
+    Parameter(
+        name="--backplane",
+        group=_WHERE,
+        env_var="TRIO_VRCHAT_BACKPLANE",
+        help="The Redis of servers that share their rooms: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE].",
+        metavar="URL",
     ),
 ]
 
@@ -48,41 +77,44 @@ def add(
     name: _Name,
     /,
     *,
-    store: _Store,
+    store: _Store = None,
+    backplane: _Backplane = None,
     role: Annotated[
         Literal["user", "admin"], Parameter(help="An admin may record, and see recordings again.")
     ] = "user",
 ) -> int:
     """Add an account. The file is made if it is not there."""
-    _do(store, lambda accounts: accounts.check_new(name), create=True)
+    where = _Where(store, backplane)
+    where.do(lambda accounts: accounts.check_new(name), create=True)
     password = _new_password(name)
-    _do(store, lambda accounts: accounts.add(name, password, role))
+    where.do(lambda accounts: accounts.add(name, password, role))
     return _say(f"added {role} {name}")
 
 
 @app.command
-def passwd(name: _Name, /, *, store: _Store) -> int:
+def passwd(name: _Name, /, *, store: _Store = None, backplane: _Backplane = None) -> int:
     """Give an account another password."""
-    spelling = _do(store, lambda accounts: accounts.find(name))
+    where = _Where(store, backplane)
+    spelling = where.do(lambda accounts: accounts.find(name))
     password = _new_password(spelling)
-    _do(store, lambda accounts: accounts.set_password(name, password))
+    where.do(lambda accounts: accounts.set_password(name, password))
     return _say(f"changed the password of {spelling}")
 
 
 @app.command
-def remove(name: _Name, /, *, store: _Store) -> int:
+def remove(name: _Name, /, *, store: _Store = None, backplane: _Backplane = None) -> int:
     """Remove an account. Whoever is logged in by it stays until the connection ends."""
-    spelling = _do(store, lambda accounts: accounts.remove(name))
+    spelling = _Where(store, backplane).do(lambda accounts: accounts.remove(name))
     return _say(f"removed {spelling}")
 
 
 @app.command(name="list")
-def list_(*, store: _Store) -> int:
+def list_(*, store: _Store = None, backplane: _Backplane = None) -> int:
     """List the accounts: name, role, and when each was made."""
     from rich.cells import cell_len  # noqa: PLC0415
 
     rows = [("NAME", "ROLE", "CREATED")]
-    for account in _do(store, lambda accounts: accounts.accounts()):
+    for account in _Where(store, backplane).do(lambda accounts: accounts.accounts()):
         created = datetime.fromtimestamp(account.created, UTC).astimezone()
         rows.append((one_line(account.name), account.role, f"{created:%Y-%m-%d %H:%M}"))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -92,17 +124,58 @@ def list_(*, store: _Store) -> int:
     return 0
 
 
-def _do(store: Path, act: Callable[[Accounts], Awaitable[_T]], *, create: bool = False) -> _T:
-    """Have this done with the accounts. A password is asked for between two of these, not within one."""
-    import trio  # noqa: PLC0415
+@attrs.frozen
+class _Where:
+    """Where the accounts are: one of these is given."""
 
-    from ._accounts import open_accounts  # noqa: PLC0415
+    store: Path | None
+    backplane: str | None
 
-    async def open_and_act() -> _T:
-        async with open_accounts(store, create=create) as accounts:
-            return await act(accounts)
+    def do(self, act: Callable[[Accounts], Awaitable[_T]], *, create: bool = False) -> _T:
+        """Have this done with them. `create`: the file, where there is none."""
+        import trio  # noqa: PLC0415
 
-    return trio.run(open_and_act)
+        async def open_and_act() -> _T:
+            async with self._open(create) as accounts:
+                return await act(accounts)
+
+        return trio.run(open_and_act)
+
+    @asynccontextmanager
+    async def _open(self, create: bool) -> AsyncIterator[Accounts]:
+        from ._accounts import Accounts, open_accounts  # noqa: PLC0415
+        from ._server import redis_engine  # noqa: PLC0415
+        from ._threads import one_at_a_time  # noqa: PLC0415
+
+        if self.backplane is None:
+            assert self.store is not None
+            async with open_accounts(self.store, create=create) as accounts:
+                yield accounts
+            return
+        engine = redis_engine(self.backplane)
+        opened = False
+        try:
+            # (Nobody sends anything to this node.)
+            async with engine.session("users") as session:
+                opened = True
+                yield Accounts(_shelf(engine, session), one_at_a_time())
+        except LinkLost as error:
+            if opened:
+                raise
+            raise LinkLost(f"{error}: check the URL of the backplane, and that Redis runs") from error
+
+
+def _shelf(engine: Engine, session: EngineSession) -> Shelf:
+    async def shelf(request: AccountRequest) -> AccountReply:
+        try:
+            [reply] = await session.call([request])
+        except LinkLost as error:
+            raise LinkLost(f"{engine}: {error}; nobody knows whether it was done, but it may be done again") from error
+        if isinstance(reply, Failed):
+            raise LinkLost(f"{engine} cannot do this: {reply.why}")
+        return cast("AccountReply", reply)
+
+    return shelf
 
 
 def _new_password(name: str) -> str:
