@@ -26,6 +26,7 @@ from trio_vrchat._backplane import (
     AccountRequest,
     AddAccount,
     Done,
+    Found,
     ListAccounts,
     Timing,
 )
@@ -115,6 +116,12 @@ async def test_a_password_is_hashed_by_argon2id_and_stands_nowhere(database: Dat
     assert str(hash_).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert await accounts.authenticate("Tibi", "correct horse", PEER) == "Tibi"
     assert not [name for name in os.listdir(tmp_path) if b"correct horse" in _content(tmp_path / name)]
+
+
+def test_a_hash_stands_in_no_message() -> None:
+    tibi = account("Tibi", "1234")
+    assert tibi.hash not in repr(Found(account=tibi))
+    assert "Tibi" in repr(Found(account=tibi))
 
 
 def _content(path: Path) -> bytes:
