@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -13,16 +15,29 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_vrchat._account_book import Account, AccountBook
-from trio_vrchat._accounts import Accounts, open_accounts
+from tests.accounts import NOW, account, on_the_spot, random_account_requests
+from trio_vrchat._account_file import AccountFile
+from trio_vrchat._account_rules import Passwords
+from trio_vrchat._accounts import Accounts, Shelf, open_accounts, shelf_in
+from trio_vrchat._backplane import (
+    ACCOUNTS_LIMIT,
+    AccountList,
+    AccountReply,
+    AccountRequest,
+    AddAccount,
+    Done,
+    Found,
+    ListAccounts,
+    Timing,
+)
 from trio_vrchat._database import Database
+from trio_vrchat._engine_state import EngineState
 from trio_vrchat._errors import AccountError, SlowDown, StoreError
 from trio_vrchat._store import open_store
 from trio_vrchat._threads import one_at_a_time
 
 _T = TypeVar("_T")
 
-NOW = 1568979503.28
 PEER = "203.0.113.7"
 
 
@@ -54,91 +69,104 @@ def hasher() -> CountingHasher:
 
 
 @pytest.fixture
-def book(database: Database, hasher: CountingHasher) -> AccountBook:
-    book = AccountBook(database, hasher, now=lambda: NOW)
-    book.add("Tibi", "1234", "user")
-    return book
+async def accounts(database: Database, hasher: CountingHasher) -> Accounts:
+    accounts = accounts_in(database, hasher)
+    await accounts.add("Tibi", "1234", "user")
+    return accounts
 
 
-# The book
+def accounts_in(database: Database, hasher: CountingHasher | None = None) -> Accounts:
+    return Accounts(shelf_in(database, on_the_spot), on_the_spot, Passwords(hasher), lambda: NOW)
 
 
-def test_the_right_password_gives_the_accounts_own_spelling(book: AccountBook) -> None:
-    assert book.check("Tibi", "1234") == "Tibi"
-    assert book.check("TIBI", "1234") == "Tibi"
-    assert book.check("\uff34ibi", "1234") == "Tibi"
+# The rules
+
+
+async def test_the_right_password_gives_the_accounts_own_spelling(accounts: Accounts) -> None:
+    assert await accounts.authenticate("Tibi", "1234", PEER) == "Tibi"
+    assert await accounts.authenticate("TIBI", "1234", PEER) == "Tibi"
+    assert await accounts.authenticate("\uff34ibi", "1234", PEER) == "Tibi"
 
 
 @pytest.mark.parametrize(
     ("user", "password"),
     [("Tibi", "12345"), ("Tibi", ""), ("Tibi", "1234 "), ("Tibor", "1234"), ("\u0422ibi", "1234"), ("", "")],
 )
-def test_anything_else_is_refused(book: AccountBook, user: str, password: str) -> None:
-    assert book.check(user, password) is None
+async def test_anything_else_is_refused(accounts: Accounts, user: str, password: str) -> None:
+    assert await accounts.authenticate(user, password, PEER) is None
 
 
-def test_an_unknown_user_takes_the_work_of_a_wrong_password(
-    book: AccountBook, database: Database, hasher: CountingHasher
+async def test_an_unknown_user_takes_the_work_of_a_wrong_password(
+    accounts: Accounts, database: Database, hasher: CountingHasher
 ) -> None:
-    def work_of_two_logins(user: str) -> list[str]:
-        fresh = AccountBook(database, hasher)
+    async def work_of_two_logins(user: str) -> list[str]:
+        fresh = accounts_in(database, hasher)
         hasher.work.clear()
-        assert fresh.check(user, "wrong") is None
-        assert fresh.check(user, "wrong") is None
+        assert await fresh.authenticate(user, "wrong", PEER) is None
+        assert await fresh.authenticate(user, "wrong", PEER) is None
         return list(hasher.work)
 
-    assert work_of_two_logins("Tibi") == work_of_two_logins("nobody") == ["hash", "verify", "verify"]
+    assert await work_of_two_logins("Tibi") == await work_of_two_logins("nobody") == ["hash", "verify", "verify"]
 
 
-def test_a_password_is_hashed_by_argon2id_and_stands_nowhere(database: Database, tmp_path: Path) -> None:
-    book = AccountBook(database)
-    book.add("Tibi", "correct horse", "admin")
+async def test_a_password_is_hashed_by_argon2id_and_stands_nowhere(database: Database, tmp_path: Path) -> None:
+    accounts = accounts_in(database)
+    await accounts.add("Tibi", "correct horse", "admin")
     [(hash_,)] = database.query("SELECT hash FROM accounts")
     assert str(hash_).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
-    assert book.check("Tibi", "correct horse") == "Tibi"
-    for file in tmp_path.iterdir():
-        assert b"correct horse" not in file.read_bytes()
+    assert await accounts.authenticate("Tibi", "correct horse", PEER) == "Tibi"
+    assert not [name for name in os.listdir(tmp_path) if b"correct horse" in _content(tmp_path / name)]
 
 
-def test_a_hash_of_other_parameters_is_made_anew_at_the_next_login(book: AccountBook, database: Database) -> None:
+def test_a_hash_stands_in_no_message() -> None:
+    tibi = account("Tibi", "1234")
+    assert tibi.hash not in repr(Found(account=tibi))
+    assert "Tibi" in repr(Found(account=tibi))
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_a_hash_of_other_parameters_is_made_anew_at_a_login(accounts: Accounts, database: Database) -> None:
     [(before,)] = database.query("SELECT hash FROM accounts")
-    harder = AccountBook(database, CountingHasher(time_cost=2))
-    assert harder.check("Tibi", "wrong") is None
+    harder = accounts_in(database, CountingHasher(time_cost=2))
+    assert await harder.authenticate("Tibi", "wrong", PEER) is None
     assert database.query("SELECT hash FROM accounts") == [(before,)]
-    assert harder.check("Tibi", "1234") == "Tibi"
+    assert await harder.authenticate("Tibi", "1234", PEER) == "Tibi"
     [(after,)] = database.query("SELECT hash FROM accounts")
     assert "t=2" in after
-    assert harder.check("Tibi", "1234") == "Tibi"
+    assert await harder.authenticate("Tibi", "1234", PEER) == "Tibi"
     assert database.query("SELECT hash FROM accounts") == [(after,)]
 
 
-def test_who_is_right_gets_in_though_nothing_can_be_written(
-    book: AccountBook, database: Database, caplog: pytest.LogCaptureFixture
+async def test_who_is_right_gets_in_though_nothing_can_be_written(
+    accounts: Accounts, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    harder = AccountBook(database, CountingHasher(time_cost=2))
+    harder = accounts_in(database, CountingHasher(time_cost=2))
     database.query("PRAGMA query_only = ON")
-    assert harder.check("Tibi", "1234") == "Tibi"
+    assert await harder.authenticate("Tibi", "1234", PEER) == "Tibi"
     [record] = caplog.records
     assert (record.name, record.levelno) == ("trio_vrchat.store", logging.WARNING)
     assert "1234" not in caplog.text
 
 
-def test_a_password_that_changes_meanwhile_stays_changed(book: AccountBook, database: Database) -> None:
+async def test_a_password_that_changes_meanwhile_stays_changed(accounts: Accounts, database: Database) -> None:
     class ChangesMeanwhile(CountingHasher):
         def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
             if password == "1234":
-                book.set_password("Tibi", "new")
+                database.query("UPDATE accounts SET hash = ?", super().hash("new"))
             return super().hash(password, salt=salt)
 
-    assert AccountBook(database, ChangesMeanwhile(time_cost=2)).check("Tibi", "1234") == "Tibi"
-    assert book.check("Tibi", "1234") is None
-    assert book.check("Tibi", "new") == "Tibi"
+    assert await accounts_in(database, ChangesMeanwhile(time_cost=2)).authenticate("Tibi", "1234", PEER) == "Tibi"
+    assert await accounts.authenticate("Tibi", "1234", PEER) is None
+    assert await accounts.authenticate("Tibi", "new", PEER) == "Tibi"
 
 
-def test_what_is_no_hash_lets_nobody_in(book: AccountBook, database: Database) -> None:
+async def test_what_is_no_hash_lets_nobody_in(accounts: Accounts, database: Database) -> None:
     database.query("UPDATE accounts SET hash = 'gone'")
-    assert book.check("Tibi", "1234") is None
-    assert book.check("Tibi", "gone") is None
+    assert await accounts.authenticate("Tibi", "1234", PEER) is None
+    assert await accounts.authenticate("Tibi", "gone", PEER) is None
 
 
 @pytest.mark.parametrize(
@@ -154,34 +182,89 @@ def test_what_is_no_hash_lets_nobody_in(book: AccountBook, database: Database) -
         ("\udcff", "the name '\\udcff' holds what is no text: check the terminal's encoding"),
     ],
 )
-def test_names_that_are_refused(book: AccountBook, name: str, problem: str) -> None:
+async def test_names_that_are_refused(accounts: Accounts, name: str, problem: str) -> None:
     with pytest.raises(AccountError) as caught:
-        book.add(name, "1234", "user")
+        await accounts.add(name, "1234", "user")
     assert str(caught.value) == problem
-    assert [account.name for account in book.accounts()] == ["Tibi"]
+    assert [account.name for account in await accounts.accounts()] == ["Tibi"]
 
 
 @pytest.mark.parametrize("password", ["", "\udcff"])
-def test_passwords_that_are_refused(book: AccountBook, password: str) -> None:
+async def test_passwords_that_are_refused(accounts: Accounts, password: str) -> None:
     with pytest.raises(AccountError, match="password"):
-        book.add("Ada", password, "user")
+        await accounts.add("Ada", password, "user")
     with pytest.raises(AccountError, match="password"):
-        book.set_password("Tibi", password)
-    assert book.check("Tibi", "1234") == "Tibi"
+        await accounts.set_password("Tibi", password)
+    assert await accounts.authenticate("Tibi", "1234", PEER) == "Tibi"
 
 
-def test_changing_and_removing(book: AccountBook) -> None:
-    book.add("ada", "5678", "admin")
-    assert book.accounts() == [Account("ada", "admin", NOW), Account("Tibi", "user", NOW)]
-    assert book.set_password("TIBI", "new") == "Tibi"
-    assert book.check("Tibi", "1234") is None
-    assert book.check("Tibi", "new") == "Tibi"
-    assert book.check("ada", "5678") == "ada"
-    assert book.remove("ADA") == "ada"
-    assert book.check("ada", "5678") is None
-    for act in (book.remove, book.find, lambda name: book.set_password(name, "x")):
+async def test_changing_and_removing(accounts: Accounts) -> None:
+    await accounts.add("ada", "5678", "admin")
+    listed = [(account.name, account.role, account.created) for account in await accounts.accounts()]
+    assert listed == [("ada", "admin", NOW), ("Tibi", "user", NOW)]
+    assert await accounts.set_password("TIBI", "new") == "Tibi"
+    assert await accounts.authenticate("Tibi", "1234", PEER) is None
+    assert await accounts.authenticate("Tibi", "new", PEER) == "Tibi"
+    assert await accounts.authenticate("ada", "5678", PEER) == "ada"
+    assert await accounts.remove("ADA") == "ada"
+    assert await accounts.authenticate("ada", "5678", PEER) is None
+    for act in (accounts.remove, accounts.find, lambda name: accounts.set_password(name, "x")):
         with pytest.raises(AccountError, match="there is no account 'Ada'"):
-            act("Ada")
+            await act("Ada")
+
+
+async def test_what_others_add_meanwhile_is_looked_at_too(accounts: Accounts, database: Database) -> None:
+    """A name of the same look that is no double, and then one that is."""
+
+    def shelf_on_which(*names: str) -> Shelf:
+        file, waiting = shelf_in(database, on_the_spot), list(names)
+
+        async def shelf(request: AccountRequest) -> AccountReply:
+            if isinstance(request, AddAccount) and waiting:
+                await file(AddAccount(account=account(waiting.pop(0), "x"), beside=("bill",)))
+            return await file(request)
+
+        return shelf
+
+    passwords = Passwords(CountingHasher())
+    await Accounts(shelf_on_which("Bill"), on_the_spot, passwords).add("Bi1l", "x", "user")
+    await accounts.remove("Bi1l")
+    with pytest.raises(AccountError, match="'Bi1l' looks like the account 'B\u0456ll'"):
+        await Accounts(shelf_on_which("B\u0456ll"), on_the_spot, passwords).add("Bi1l", "x", "user")
+    assert [account.name for account in await accounts.accounts()] == ["Bill", "B\u0456ll", "Tibi"]
+
+
+# The file
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_file_keeps_accounts_as_an_engine_does(database: Database, seed: int) -> None:
+    engine = EngineState(Timing(), lambda *_: None, lambda *_: None)
+    file = AccountFile(database)
+    kinds: set[str] = set()
+    for request in random_account_requests(random.Random(seed), 500):
+        expected = engine.do(request, 0)
+        assert file.do(request) == expected, request
+        kinds.add(type(expected).__name__)
+    assert kinds == {"Done", "Alike", "Found", "NoAccount", "Changed", "AccountList"}
+
+
+def test_a_file_lists_some_accounts_at_a_time(database: Database) -> None:
+    added = [account(f"u{number:04}", "x") for number in range(ACCOUNTS_LIMIT + 2)]
+    file = AccountFile(database)
+    for each in reversed(added):
+        assert file.do(AddAccount(account=each)) == Done()
+    assert file.do(ListAccounts()) == AccountList(accounts=tuple(added[:ACCOUNTS_LIMIT]), more=True)
+    after = added[ACCOUNTS_LIMIT - 1].key
+    assert file.do(ListAccounts(after=after)) == AccountList(accounts=tuple(added[ACCOUNTS_LIMIT:]), more=False)
+
+
+async def test_all_accounts_are_listed(accounts: Accounts, database: Database) -> None:
+    file = AccountFile(database)
+    names = [f"u{number:04}" for number in range(2 * ACCOUNTS_LIMIT + 1)]
+    for name in names:
+        file.do(AddAccount(account=account(name, "x")))
+    assert [account.name for account in await accounts.accounts()] == ["Tibi", *names]
 
 
 # On trio
@@ -205,9 +288,11 @@ class Hashing:
             self.at_once -= 1
 
 
-async def test_one_hash_at_a_time_and_256_who_wait(book: AccountBook, autojump_clock: MockClock) -> None:
+async def test_one_hash_at_a_time_and_256_who_wait(
+    accounts: Accounts, database: Database, autojump_clock: MockClock
+) -> None:
     hashing = Hashing()
-    accounts = Accounts(book, hashing)
+    accounts = Accounts(shelf_in(database, on_the_spot), hashing, Passwords(CountingHasher()))
     answers: list[str | None] = []
 
     async def log_in() -> None:
@@ -232,9 +317,11 @@ async def test_one_hash_at_a_time_and_256_who_wait(book: AccountBook, autojump_c
     assert hashing.most == 1
 
 
-async def test_who_hangs_up_gives_the_place_back(book: AccountBook, autojump_clock: MockClock) -> None:
+async def test_who_hangs_up_gives_the_place_back(
+    accounts: Accounts, database: Database, autojump_clock: MockClock
+) -> None:
     hashing = Hashing()
-    accounts = Accounts(book, hashing)
+    accounts = Accounts(shelf_in(database, on_the_spot), hashing, Passwords(CountingHasher()))
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             for _ in range(1 + 256):
@@ -250,7 +337,7 @@ async def test_in_threads_beside_a_store_of_the_same_file(tmp_path: Path) -> Non
     async with open_store(path) as store, open_accounts(path) as accounts, trio.open_nursery() as nursery:
         nursery.start_soon(store.run)
         with contextlib.closing(Database(path)) as database:  # what the command line does meanwhile
-            AccountBook(database).add("Tibi", "1234", "user")
+            await accounts_in(database).add("Tibi", "1234", "user")
         answered = trio.Event()
         store.append("lobby", [(1.0, b"1")], lambda stored: answered.set() if stored else None)
         assert await accounts.authenticate("TIBI", "1234", PEER) == "Tibi"
@@ -259,7 +346,7 @@ async def test_in_threads_beside_a_store_of_the_same_file(tmp_path: Path) -> Non
         store.close()
 
 
-async def test_a_broken_file_is_an_error_and_no_refusal(book: AccountBook, database: Database) -> None:
+async def test_a_broken_file_is_an_error_and_no_refusal(accounts: Accounts, database: Database) -> None:
     database.query("DROP TABLE accounts")
     with pytest.raises(StoreError):
-        await Accounts(book, one_at_a_time()).authenticate("Tibi", "1234", PEER)
+        await Accounts(shelf_in(database, on_the_spot), one_at_a_time()).authenticate("Tibi", "1234", PEER)

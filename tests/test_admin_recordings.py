@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.accounts import account, add_accounts
 from trio_vrchat import BadRequest, Config, testing
-from trio_vrchat._account_book import AccountBook
 from trio_vrchat._database import Database
 from trio_vrchat._recording_file import RecordingFile
 from trio_vrchat._recording_folder import RecordingFolder
@@ -39,11 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def config(tmp_path: Path) -> Config:
     """Two accounts, Ada's an admin's, and a folder for recordings."""
     path = str(tmp_path / "store.db")
-    database = Database(path)
-    book = AccountBook(database)
-    book.add("Ada", "1234", "admin")
-    book.add("Tibi", "1234", "user")
-    database.close()
+    add_accounts(path, account("Ada", "1234", "admin"), account("Tibi", "1234"))
     return Config(auth="accounts", store=path, recordings=str(tmp_path / "study"))
 
 

@@ -82,7 +82,7 @@ def refuses(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyte
         (("--port",), ("--port needs a value",)),
         (("--tls", "on"), ("--tls must be auto, or be left out, not 'on'",)),
         (("--tls", "auto", "--tls-cert", "a", "--tls-key", "b"), ("tls_cert and tls_key must be left out",)),
-        (("users", "list"), ("--store is missing", "trio-vrchat users list --help")),
+        (("users", "list"), ("neither --store nor --backplane is given", "trio-vrchat users list --help")),
         (("users", "list", "--store"), ("--store needs a value",)),
         (("--fps", "nan"), ("--fps must be a number from 0.1 to 1000, not nan",)),
         (("--log-level", "4"), ("--log-level must be 0, 1, 2 or 3, not 4",)),

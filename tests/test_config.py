@@ -198,12 +198,6 @@ def test_a_path_is_text(setting: str) -> None:
         refusal(setting, value)
 
 
-def test_accounts_need_a_store() -> None:
-    with pytest.raises(ConfigError, match="--store"):
-        Config(auth="accounts")
-    assert Config(auth="accounts", store="file").auth == "accounts"
-
-
 def test_a_certificate_and_its_key_need_each_other() -> None:
     for alone, missing in (("tls_cert", "tls_key"), ("tls_key", "tls_cert")):
         one: dict[str, Any] = {alone: "file"}

@@ -11,20 +11,28 @@ import attrs
 import pytest
 import trio
 
+from tests.accounts import random_account_requests
 from tests.redis_server import RedisServer, needs_redis, running_redis
 from trio_vrchat._backplane import (
+    ACCOUNTS_LIMIT,
     COMINGS_KEPT,
     READ_ON_LIMIT,
     SWEEP_LIMIT,
+    Account,
+    AccountList,
+    AddAccount,
     Alike,
     Append,
     Appended,
+    Changed,
     Claim,
     Done,
     Engine,
     EngineSession,
     Enter,
     Event,
+    FindAccount,
+    Found,
     Gone,
     Granted,
     Happened,
@@ -33,18 +41,22 @@ from trio_vrchat._backplane import (
     Kind,
     Lease,
     LinkLost,
+    ListAccounts,
     Moves,
+    NoAccount,
     OpenRooms,
     Publication,
     ReadOn,
     Refresh,
     Register,
     Release,
+    RemoveAccount,
     Reply,
     Request,
     Retire,
     RoomEvents,
     Rooms,
+    SetHash,
     Settling,
     Snapshot,
     Standing,
@@ -457,6 +469,76 @@ async def test_the_memory_of_comings_ends_with_the_room(house: House) -> None:
         assert await a.ask(ReadOn(room="den", after=since)) == Gone()
 
 
+# Accounts
+
+
+def account(name: str, hash_: str = "h1", *, look: str = "", role: str = "user") -> Account:
+    return Account(key=name.lower(), look=look or name, name=name, hash=hash_, role=role, created=1568979503.28)
+
+
+async def test_an_account_is_there_from_its_adding_to_its_removal(house: House) -> None:
+    tibi = account("Tibi", role="admin")
+    async with house.node("a", registered=False) as a, house.node("b", registered=False) as b:
+        assert await a.ask(FindAccount(key="tibi")) == NoAccount()
+        assert await a.ask(AddAccount(account=tibi)) == Done()
+        assert await b.ask(FindAccount(key="tibi")) == Found(account=tibi)
+        assert await b.ask(AddAccount(account=account("TIBI", "h2"))) == Found(account=tibi)
+        assert await b.ask(RemoveAccount(key="tibi")) == Found(account=tibi)
+        assert await a.ask(FindAccount(key="tibi")) == NoAccount()
+        assert await b.ask(AddAccount(account=account("TIBI", "h2"))) == Done()
+
+
+async def test_a_hash_is_replaced_where_it_is_the_one_to_be_replaced(house: House) -> None:
+    async with house.node("a", registered=False) as a:
+        assert await a.ask(SetHash(key="tibi", hash="h2")) == NoAccount()
+        await a.ask(AddAccount(account=account("Tibi", "h1", role="admin")))
+        assert await a.ask(SetHash(key="tibi", hash="h2", instead_of="h0")) == Changed()
+        assert await a.ask(SetHash(key="tibi", hash="h2", instead_of="h1")) == Done()
+        assert await a.ask(SetHash(key="tibi", hash="h3", instead_of="h1")) == Changed()
+        assert await a.ask(FindAccount(key="tibi")) == Found(account=account("Tibi", "h2", role="admin"))
+        assert await a.ask(SetHash(key="tibi", hash="h4")) == Done()
+        assert await a.ask(FindAccount(key="tibi")) == Found(account=account("Tibi", "h4", role="admin"))
+
+
+async def test_what_is_asked_of_accounts_may_be_asked_again(house: House) -> None:
+    async with house.node("a", registered=False) as a:
+        for _ in range(2):
+            assert await a.ask(AddAccount(account=account("Tibi"))) == Done()
+        for _ in range(2):
+            assert await a.ask(SetHash(key="tibi", hash="h2", instead_of="h1")) == Done()
+        assert await a.ask(AddAccount(account=account("Tibi"))) == Found(account=account("Tibi", "h2"))
+        assert await a.ask(RemoveAccount(key="tibi")) == Found(account=account("Tibi", "h2"))
+        assert await a.ask(RemoveAccount(key="tibi")) == NoAccount()
+
+
+async def test_accounts_of_one_look_stand_beside_each_other_where_somebody_has_looked(house: House) -> None:
+    one, two, three = (account(name, look="l") for name in ("One", "Two", "Three"))
+    async with house.node("a") as a:
+        assert await a.ask(AddAccount(account=one)) == Done()
+        assert await a.ask(AddAccount(account=two)) == Alike(users=("One",))
+        assert await a.ask(AddAccount(account=two, beside=("one",))) == Done()
+        assert await a.ask(AddAccount(account=three, beside=("one",))) == Alike(users=("One", "Two"))
+        await a.ask(RemoveAccount(key="one"))
+        assert await a.ask(AddAccount(account=three, beside=("two",))) == Done()
+        # Names that are held are another thing: whoever has an account is who holds its name.
+        assert await a.claim("One", "t1") == Granted()
+
+
+async def test_accounts_are_listed_some_at_a_time_in_the_order_of_their_keys(house: House) -> None:
+    names = [f"u{number:04}" for number in range(ACCOUNTS_LIMIT)] + ["z", "\u00e9", "\uff5e", "\U0001f642"]
+    async with house.node("a", registered=False) as a:
+        assert await a.ask(ListAccounts()) == AccountList(accounts=(), more=False)
+        await a.session.call([AddAccount(account=account(name)) for name in reversed(names)])
+        first = await a.ask(ListAccounts())
+        assert first == AccountList(accounts=tuple(map(account, names[:ACCOUNTS_LIMIT])), more=True)
+        rest = await a.ask(ListAccounts(after=names[ACCOUNTS_LIMIT - 1]))
+        assert rest == AccountList(accounts=tuple(map(account, names[ACCOUNTS_LIMIT:])), more=False)
+        await a.ask(RemoveAccount(key="z"))
+        assert await a.ask(ListAccounts(after="u9")) == AccountList(
+            accounts=tuple(map(account, names[ACCOUNTS_LIMIT + 1 :])), more=False
+        )
+
+
 # Publications
 
 
@@ -560,3 +642,14 @@ async def test_an_engine_does_what_the_reference_does(fresh: House, seed: int) -
         assert [what for what in received if isinstance(what, RoomEvents)] == published
         assert [what for what in received if isinstance(what, Taken)] == taken
         assert kinds >= {"Unknown", "Granted", "Held", "Alike", "Appended", "Happened", "Gone", "Swept", "Snapshot"}
+
+
+async def test_an_engine_keeps_accounts_as_the_reference_does(fresh: House) -> None:
+    reference = EngineState(TIMING, lambda *_: None, lambda *_: None)
+    async with fresh.node("a", registered=False) as a:
+        kinds: set[str] = set()
+        for request in random_account_requests(random.Random(0), 1000):
+            expected = reference.do(request, fresh.now)
+            assert await a.ask(request) == expected, request
+            kinds.add(type(expected).__name__)
+        assert kinds == {"Done", "Alike", "Found", "NoAccount", "Changed", "AccountList"}

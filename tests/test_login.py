@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.accounts import account, add_accounts, with_accounts
 from trio_vrchat import Config, testing
-from trio_vrchat._account_book import AccountBook
-from trio_vrchat._database import Database
+from trio_vrchat._account_rules import Passwords
+from trio_vrchat._backplane import Account
 from trio_vrchat.testing import MemoryServer, RawClient, settle
 
 
@@ -23,9 +24,7 @@ def code(client: RawClient) -> int | None:
 @pytest.fixture
 def accounts(tmp_path: Path) -> Config:
     path = str(tmp_path / "accounts.db")
-    database = Database(path)
-    AccountBook(database).add("Tibi", "1234", "user")
-    database.close()
+    add_accounts(path, account("Tibi", "1234"))
     return Config(auth="accounts", store=path)
 
 
@@ -57,12 +56,10 @@ async def test_a_resume_asks_whether_the_account_is_still_there(
         client.reset()
         await settle()
         assert accounts.store is not None
-        database = Database(accounts.store)
         if change == "removed":
-            AccountBook(database).remove("Tibi")
+            await with_accounts(accounts.store, lambda accounts: accounts.remove("Tibi"))
         elif change == "another password":
-            AccountBook(database).set_password("Tibi", "5678")
-        database.close()
+            await with_accounts(accounts.store, lambda accounts: accounts.set_password("Tibi", "5678"))
         back = await server.connect()
         back.send({"system": "resume", "options": {"session": token}})
         await settle()
@@ -75,17 +72,17 @@ async def test_failures_are_counted_before_a_hash(
     autojump_clock: MockClock, accounts: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[str] = []
-    check = AccountBook.check
+    check = Passwords.check
 
-    def counting(book: AccountBook, name: str, password: str) -> str | None:
-        checked.append(name)
-        return check(book, name, password)
+    def counting(passwords: Passwords, account: Account | None, password: str) -> bool:
+        checked.append(password)
+        return check(passwords, account, password)
 
-    monkeypatch.setattr(AccountBook, "check", counting)
+    monkeypatch.setattr(Passwords, "check", counting)
     async with testing.open_server(accounts) as server:
         codes = [code(await server.login("Tibi", f"guess {number}", address="192.0.2.7")) for number in range(5)]
         assert codes == [403, 403, 403, 429, 429]
-        assert checked == ["Tibi"] * 3
+        assert checked == ["guess 0", "guess 1", "guess 2"]
         assert code(await server.login("Tibi", "1234", address="192.0.2.8")) == 202, "nobody locks the owner out"
         codes = [code(await server.login(f"user {number}", "x", address="192.0.2.7")) for number in range(9)]
         assert codes == [403] * 7 + [429] * 2

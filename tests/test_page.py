@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
+from tests.accounts import account, add_accounts
 from tests.browser import ARTIFACTS, DEADLINE_MS, People, Person, browser, emulator, node_modules, people, rules
 from tests.program import LOCAL, LOOPBACK, Program, started
-from trio_vrchat._account_book import AccountBook
-from trio_vrchat._database import Database
 
 __all__ = ["browser", "emulator", "node_modules", "people", "rules"]
 
@@ -449,10 +448,7 @@ def test_the_picture_of_the_readme(server: str, people: People) -> None:
 
 def test_an_admin_records_and_sees_it_again(people: People, tmp_path: Path, rules: str) -> None:
     store = str(tmp_path / "store.db")
-    database = Database(store)
-    for name, role in (("Ada", "admin"), ("Tibi", "user")):
-        AccountBook(database).add(name, "1234", role)
-    database.close()
+    add_accounts(store, account("Ada", "1234", "admin"), account("Tibi", "1234"))
     options = ("--auth", "accounts", "--store", store, "--recordings", str(tmp_path / "study"))
     with started(*LOCAL, *options) as program:
         url = page_of(program)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -14,10 +13,9 @@ import pytest
 import trio
 
 from trio_vrchat import Client, Said, Transform, Vector, open_client
-from trio_vrchat._account_book import AccountBook
-from trio_vrchat._database import Database
 from trio_vrchat._replaying import PASSWORD
 
+from .accounts import account, add_accounts
 from .program import DEADLINE_S, LOCAL, Program, finished, started
 from .recorded import Entry, line, pose, read, write
 from .test_recorder import the_file
@@ -193,8 +191,7 @@ def test_the_page_s_address_is_a_server_s(tmp_path: Path) -> None:
 
 def test_with_accounts_the_password_is_a_variable(tmp_path: Path) -> None:
     store = str(tmp_path / "chat.db")
-    with contextlib.closing(Database(store, create=True)) as database:
-        AccountBook(database).add("Tibi ↺", "correct", "user")
+    add_accounts(store, account("Tibi ↺", "correct"))
     path = write(tmp_path / "one", [line(0.0, "Tibi", "join"), line(0.1, "Tibi", "leave")])
     with started(*LOCAL, *OPEN, "--auth", "accounts", "--store", store) as server:
         command = ("replay", os.fspath(path), "--into", server.url())

@@ -14,9 +14,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.accounts import account, add_accounts
 from trio_vrchat import CannotConnect, Client, Config, ReplayError, SlowDown, recording, testing
-from trio_vrchat._account_book import AccountBook
-from trio_vrchat._database import Database
 from trio_vrchat._replay_command import Wish, rounds
 from trio_vrchat._replaying import Replayed, replay
 
@@ -294,11 +293,7 @@ async def test_a_login_that_must_wait_waits(autojump_clock: MockClock, tmp_path:
 
 async def test_with_accounts(autojump_clock: MockClock, tmp_path: Path) -> None:
     store = tmp_path / "chat.db"
-    database = Database(store, create=True)
-    book = AccountBook(database)
-    book.add("tibi ↺", "correct", "user")
-    book.add("Anna ↺", "correct", "user")
-    database.close()
+    add_accounts(store, account("tibi ↺", "correct"), account("Anna ↺", "correct"))
     path = write(tmp_path / "one", STAY)
     async with testing.open_server(Config(auth="accounts", store=str(store))) as server:
         assert (await again(server, path, "correct")).stays == 2

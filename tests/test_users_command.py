@@ -7,18 +7,27 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import trio
 
 import trio_vrchat.__main__ as command_line
-from trio_vrchat._account_book import AccountBook
+from trio_vrchat import _redis_engine
+from trio_vrchat._account_file import AccountFile
+from trio_vrchat._account_rules import Passwords, account_key
+from trio_vrchat._accounts import Accounts
+from trio_vrchat._backplane import FindAccount, Found, LinkLost, Reply
 from trio_vrchat._database import Database
+from trio_vrchat._redis_engine import RedisEngine
 
+from .accounts import account, add_accounts, with_accounts_of
 from .program import DEADLINE_S, environment
+from .redis_server import RedisServer, needs_redis, running_redis
 
 ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+SECRET_URL = "redis://:secret@127.0.0.1:1"
 COMMAND = (sys.executable, "-m", "trio_vrchat", "users")
 
 Users = Callable[..., tuple[int, str, str]]
@@ -60,8 +69,10 @@ def as_process(
 
 
 def opens(path: Path, user: str, password: str) -> str | None:
+    """How the account is spelled that this would open; None where it opens none."""
     with contextlib.closing(Database(path)) as database:
-        return AccountBook(database).check(user, password)
+        reply = AccountFile(database).do(FindAccount(key=account_key(user)))
+    return reply.account.name if isinstance(reply, Found) and Passwords().check(reply.account, password) else None
 
 
 def test_from_the_first_account_to_the_last(users: Users, path: Path) -> None:
@@ -91,12 +102,11 @@ def test_the_option_comes_before_the_environment(users: Users, path: Path, tmp_p
 def test_while_a_server_has_the_file_open(users: Users, path: Path) -> None:
     with contextlib.closing(Database(path)) as server:
         server.commit([("lobby", [(1.0, b"1")])])
-        book = AccountBook(server)
         assert users("add", "Tibi", stdin=b"1234\n")[0] == 0
-        assert book.check("Tibi", "1234") == "Tibi"
+        assert opens(path, "Tibi", "1234") == "Tibi"
         server.commit([("lobby", [(2.0, b"2")])])
         assert users("remove", "Tibi")[0] == 0
-        assert book.check("Tibi", "1234") is None
+        assert opens(path, "Tibi", "1234") is None
         assert server.load("lobby", 5, 100) == ([(1.0, b"1"), (2.0, b"2")], 0.0)
 
 
@@ -122,15 +132,13 @@ def test_while_a_server_has_the_file_open(users: Users, path: Path) -> None:
 def test_what_is_wrong_is_one_line(
     users: Users, path: Path, arguments: Sequence[str], stdin: bytes, problem: str
 ) -> None:
-    with contextlib.closing(Database(path)) as database:
-        book = AccountBook(database)
-        book.add("Tibi", "1234", "user")
-        status, stdout, stderr = users(*arguments, stdin=stdin)
-        assert (status, stdout) == (2, "")
-        assert stderr.startswith("trio-vrchat: error: ")
-        assert problem in stderr
-        assert stderr.count("\n") == 1
-        assert [account.name for account in book.accounts()] == ["Tibi"]
+    add_accounts(path, account("Tibi", "1234"))
+    status, stdout, stderr = users(*arguments, stdin=stdin)
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith("trio-vrchat: error: ")
+    assert problem in stderr
+    assert stderr.count("\n") == 1
+    assert [row.split()[0] for row in users("list")[1].splitlines()] == ["NAME", "Tibi"]
 
 
 def test_a_file_must_be_there_for_all_but_add(users: Users, path: Path) -> None:
@@ -141,11 +149,97 @@ def test_a_file_must_be_there_for_all_but_add(users: Users, path: Path) -> None:
         assert not path.exists()
 
 
-def test_a_file_must_be_named() -> None:
+def test_it_must_be_said_where_the_accounts_are() -> None:
     run = as_process("list")
     assert (run.returncode, run.stdout) == (2, b"")
-    assert b"--store" in run.stderr
-    assert run.stderr.count(b"\n") == 1
+    assert run.stderr.decode().strip() == (
+        "trio-vrchat: error: neither --store nor --backplane is given: say where the accounts are, by one of them "
+        "(see trio-vrchat users list --help)"
+    )
+
+
+def test_and_only_once(users: Users, path: Path) -> None:
+    for command in (["list"], ["add", "Tibi"], ["passwd", "Tibi"], ["remove", "Tibi"]):
+        status, stdout, stderr = users(*command, "--backplane", SECRET_URL)
+        assert (status, stdout) == (2, "")
+        assert "TRIO_VRCHAT_STORE and --backplane are both given: leave out where the accounts are not" in stderr
+        assert "secret" not in stderr
+        assert not path.exists()
+
+
+# On an engine
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path / "redis") as server:
+        server.command("CONFIG SET requirepass secret")
+        yield server
+
+
+def url_of(redis: RedisServer) -> str:
+    return redis.url.replace("//", "//:secret@")
+
+
+@needs_redis
+def test_on_an_engine_from_the_first_account_to_the_last(redis: RedisServer) -> None:
+    variables = {"TRIO_VRCHAT_BACKPLANE": url_of(redis)}
+
+    def run(*arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        done = as_process(*arguments, stdin=stdin, variables=variables)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    assert run("add", "Tibi", stdin=b"correct horse\n") == (0, "added user Tibi\n", "")
+    assert run("add", "ada", "--role", "admin", stdin=b"staple\n") == (0, "added admin ada\n", "")
+    for name, problem in (
+        ("TIBI", "there is an account 'Tibi' already, and 'TIBI' is the same name"),
+        ("\u0422ibi", "'\u0422ibi' looks like the account 'Tibi', in letters of another script"),
+        ("x" * 33, "a name of a user is at most 32 characters long, not 33"),
+    ):
+        assert run("add", name, stdin=b"1\n") == (2, "", f"trio-vrchat: error: {problem}\n")
+    assert run("passwd", "Ada", stdin=b"battery\n") == (0, "changed the password of ada\n", "")
+    status, listed, _ = run("list")
+    assert (status, [row.split()[:2] for row in listed.splitlines()]) == (
+        0,
+        [["NAME", "ROLE"], ["ada", "admin"], ["Tibi", "user"]],
+    )
+    assert run("remove", "tibi") == (0, "removed Tibi\n", "")
+    assert run("passwd", "Tibi", stdin=b"1\n") == (2, "", "trio-vrchat: error: there is no account 'Tibi'\n")
+
+    async def check(accounts: Accounts) -> list[str | None]:
+        return [await accounts.authenticate("ada", password, "") for password in ("staple", "battery")]
+
+    assert trio.run(with_accounts_of, RedisEngine(url_of(redis)), check) == [None, "ada"]
+
+
+@needs_redis
+def test_a_lost_engine_is_one_line_without_its_password(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_redis_engine, "_CALL_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(os, "environ", environment({"TRIO_VRCHAT_BACKPLANE": url_of(redis)}))
+
+    def problem() -> str:
+        assert command_line._main(["users", "list"]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1
+        assert "secret" not in printed.err
+        return printed.err.removeprefix(f"trio-vrchat: error: Redis at {redis.url.removeprefix('redis://')}: ")
+
+    def hang(*_: object) -> list[Reply]:
+        raise LinkLost("timed out")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_redis_engine._Session, "call", hang)
+        assert problem() == "timed out; nobody knows whether it was done, but it may be done again\n"
+    redis.hang()
+    try:
+        assert problem().endswith(": check the URL of the backplane, and that Redis runs\n")
+    finally:
+        redis.resume()
+    redis.stop()
+    assert problem().endswith(": check the URL of the backplane, and that Redis runs\n")
 
 
 def test_as_a_process_and_on_a_terminal_that_cannot_show_a_name(path: Path) -> None:
@@ -161,7 +255,10 @@ def test_help_says_what_there_is(users: Users) -> None:
     assert status == 0
     for command in ("add", "passwd", "remove", "list"):
         assert command in stdout
-        assert f"Usage: trio-vrchat users {command} --store FILE" in users(command, "--help")[1]
+        described = users(command, "--help")[1]
+        assert f"Usage: trio-vrchat users {command} " in described
+        assert "--store FILE" in described
+        assert "--backplane URL" in described
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import time
 import urllib.request
@@ -26,11 +27,12 @@ from trio_vrchat import Config, recording
 from trio_vrchat._worker import Answer, Orders
 from trio_vrchat.recording import Joined
 
-from .program import DEADLINE_S, LOCAL, LOOPBACK, Program, finished, started
+from .program import DEADLINE_S, LOCAL, LOOPBACK, Program, environment, finished, started
 from .redis_server import PROGRAM, running_redis
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows hands no socket on to other processes")
 
+SHARED = ("-m", "trio_vrchat")
 UNSHARED = ("-m", "tests.unshared_workers")
 LOG = ("--log-json", "--log-level", "1")
 
@@ -95,10 +97,14 @@ def suspend(process: int) -> None:
 
 @contextlib.contextmanager
 def several(
-    count: int, *options: str, variables: dict[str, str] | None = None, scheme: str = "ws"
+    count: int,
+    *options: str,
+    variables: dict[str, str] | None = None,
+    scheme: str = "ws",
+    shared: bool = False,
 ) -> Iterator[Several]:
     arguments = (*LOCAL, *LOG, "--workers", str(count), *options)
-    with started(*arguments, command=UNSHARED, variables=variables) as program:
+    with started(*arguments, command=SHARED if shared else UNSHARED, variables=variables) as program:
         workers = Several(program, program.url(scheme), {})
         assert sorted(workers.serves() for _ in range(count)) == list(range(1, count + 1))
         try:
@@ -418,9 +424,28 @@ def test_workers_share_their_rooms(tmp_path: Path) -> None:
         assert workers.end()[0] == 0
 
 
+@pytest.mark.skipif(PROGRAM is None, reason="no redis-server (apt-get install redis-server)")
+def test_workers_have_their_accounts_in_common(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as redis:
+        add = ("-m", "trio_vrchat", "users", "add", "Tibi", "--backplane", redis.url)
+        subprocess.run([sys.executable, *add], input=b"1234", check=True, env=environment(), timeout=DEADLINE_S)
+        with several(2, "--backplane", redis.url, "--auth", "accounts", shared=True) as workers:
+            for number in (1, 2):
+                with workers.only(number), connect(workers.url) as client:
+                    assert login(client, "Tibi", "wrong") == login(client, "Anna", "1234") == 403
+                    assert login(client, "tibi", "1234") == 202
+            workers.program.process.terminate()
+            assert workers.end()[0] == 0
+
+
 def enter(client: ClientConnection, user: str) -> None:
-    client.send(json.dumps({"system": "login", "options": {"user": user, "pass": "x"}}))
-    assert json.loads(client.recv(timeout=DEADLINE_S))["response"]["code"] == 202
+    assert login(client, user, "x") == 202
+
+
+def login(client: ClientConnection, user: str, password: str) -> int:
+    client.send(json.dumps({"system": "login", "options": {"user": user, "pass": password}}))
+    code: int = json.loads(client.recv(timeout=DEADLINE_S))["response"]["code"]
+    return code
 
 
 def heard(client: ClientConnection, kind: str) -> list[tuple[str, str, Any]]:

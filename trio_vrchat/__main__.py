@@ -28,6 +28,7 @@ from cyclopts import UNSET, App, ArgumentCollection, CycloptsError, Group, Param
 
 from . import _config
 from ._announcement import announce
+from ._backplane import LinkLost
 from ._blocking import run
 from ._config import Config, option_of
 from ._errors import AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError, WorkerError
@@ -359,6 +360,8 @@ def _problem(error: CycloptsError) -> str:
             option = argument.field_info.name
             name = _FIELDS[option].name if option in _FIELDS else option
             return f"{token.keyword} {error.exception_message.removeprefix(name + ' ')}"
+        case cyclopts.ValidationError(group=Group()):
+            return error.exception_message
         case cyclopts.UnusedCliTokensError(unused_tokens=[token, *_]):
             return f"unexpected argument {token!r}"
         case cyclopts.MissingArgumentError(argument=cyclopts.Argument() as argument, keyword=keyword):
@@ -376,7 +379,7 @@ def _main(arguments: Sequence[str]) -> int:
     except CycloptsError as error:
         command_line = " ".join((_PROGRAM, *(error.command_chain or ()), "--help"))
         message = f"{_problem(error)} (see {command_line})"
-    except (AccountError, ConfigError, ListenError, RecordingError, ReplayError, StoreError) as error:
+    except (AccountError, ConfigError, LinkLost, ListenError, RecordingError, ReplayError, StoreError) as error:
         message = str(error)
     except WorkerError as error:
         # Not for what was asked: a service manager may try again.

@@ -36,6 +36,12 @@ for those who read on.
 that the node has, something was lost, and `ReadOn` has it, or `Gone` where it is no longer kept, or where the engine
 has lost its memory: then only a new snapshot helps.
 
+**Accounts** are what users log in by, where servers have them in common: one for each key. Whoever has a session may
+ask for them, registered or not. What was asked before a session was lost may be asked again: an account is told from
+any other of its key by its hash, which is salted and so its own. `AddAccount` of one that is there already, and
+`SetHash` of the hash that it has already, are `Done`. With `instead_of`, `SetHash` does nothing where somebody else has
+changed the hash meanwhile.
+
 **Transforms** have no place in any order, and are kept nowhere: `publish` sends bytes to all nodes, at most once. What
 is in them is the nodes' own affair.
 
@@ -65,6 +71,8 @@ COMINGS_KEPT = 1000
 # What one `ReadOn` returns, and what one `Sweep` removes: some milliseconds of an engine that does one thing at a time.
 READ_ON_LIMIT = 200
 SWEEP_LIMIT = 200
+# What one `ListAccounts` returns, likewise.
+ACCOUNTS_LIMIT = 200
 
 JOIN: Literal["join"] = "join"
 LEAVE: Literal["leave"] = "leave"
@@ -130,6 +138,25 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     key: str
     user: str
     body: str = ""
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A user who may log in.
+
+    - `key`, `look`: of the name, as `_names` makes them; `name` is its own spelling.
+    - `hash`: of the password, with its parameters and its salt. Not for a log.
+    - `created`: in seconds since the Unix epoch.
+    """
+
+    key: str
+    look: str
+    name: str
+    hash: str
+    role: str
+    created: float
+
+    def __repr__(self) -> str:
+        return f"Account({self.name!r}, {self.role})"
 
 
 class Register(Message, frozen=True):
@@ -209,7 +236,45 @@ class Sweep(Message, frozen=True):
     """Remove some of what dead nodes have left. Reply: Swept."""
 
 
-Request = Register | Refresh | Retire | Claim | Release | Append | Enter | ReadOn | Rooms | Sweep
+class FindAccount(Message, frozen=True):
+    """Which account is it? Reply: Found, NoAccount."""
+
+    key: str
+
+
+class AddAccount(Message, frozen=True):
+    """Let there be this account. Reply: Done; Found (the key is this one's); Alike.
+
+    `beside`: keys of accounts of the same look that it may stand beside.
+    """
+
+    account: Account
+    beside: tuple[str, ...] = ()
+
+
+class SetHash(Message, frozen=True):
+    """Give an account another password. `instead_of`: only if this is its hash; "" for any. Reply: Done, NoAccount,
+    Changed."""
+
+    key: str
+    hash: str
+    instead_of: str = ""
+
+
+class RemoveAccount(Message, frozen=True):
+    """Let there be no such account. Reply: Found (as it was), NoAccount."""
+
+    key: str
+
+
+class ListAccounts(Message, frozen=True):
+    """Which accounts are there, of those whose keys come after this one? Reply: AccountList."""
+
+    after: str = ""
+
+
+AccountRequest = FindAccount | AddAccount | SetHash | RemoveAccount | ListAccounts
+Request = Register | Refresh | Retire | Claim | Release | Append | Enter | ReadOn | Rooms | Sweep | AccountRequest
 
 
 class Standing(Message, frozen=True):
@@ -237,7 +302,8 @@ class Held(Message, frozen=True):
 
 
 class Alike(Message, frozen=True):
-    """Names of the same look are held, and not all are among those that the claim may stand beside."""
+    """Names of the same look are held, and not all are among those that the claim may stand beside; or accounts are
+    there, likewise. In the order of their keys."""
 
     users: tuple[str, ...]
 
@@ -294,19 +360,39 @@ class Swept(Message, frozen=True):
     more: bool
 
 
+class Found(Message, frozen=True):
+    """The account."""
+
+    account: Account
+
+
+class NoAccount(Message, frozen=True):
+    """There is none of this key."""
+
+
+class Changed(Message, frozen=True):
+    """The account has another hash than that which was to be replaced. Nothing was done."""
+
+
+class AccountList(Message, frozen=True):
+    """Accounts in the order of their keys, by code points; `more`: ask again, for those after the last."""
+
+    accounts: tuple[Account, ...]
+    more: bool
+
+
 class Failed(Message, frozen=True):
     """The engine could not do this one thing (it is full, it is a replica, or a bug). Nothing was done."""
 
     why: str
 
 
+AccountReply = Done | Alike | Found | NoAccount | Changed | AccountList
 Reply = (
     Standing
     | Unknown
-    | Done
     | Granted
     | Held
-    | Alike
     | Settling
     | Appended
     | Snapshot
@@ -314,6 +400,7 @@ Reply = (
     | Gone
     | OpenRooms
     | Swept
+    | AccountReply
     | Failed
 )
 

@@ -154,10 +154,11 @@ class Config:
     # A name belongs to whoever holds it, as on IRC without services.
     auth: str = attrs.field(default="open", validator=_one_of("open", "accounts"))
     """Who may log in. open: any name, which the password of its first login guards while it is held; accounts: those
-    that `trio-vrchat users` has added to the store."""
+    that `trio-vrchat users` has added, to the store or to the backplane's Redis."""
 
     store: str | None = attrs.field(default=None, validator=_path)
-    """A file (SQLite) for accounts and history, made if it is missing. Left out: history lives as long as its room."""
+    """A file (SQLite) for accounts and history, made if it is missing. Left out: history lives as long as its room, or
+    is in the backplane's Redis."""
 
     # A year of a small lab's talk. Ergo keeps 4096 lines of a channel in memory.
     keep_events: int = attrs.field(default=10_000, validator=_number(1, 10_000_000), metadata={_OPTION: "keep"})
@@ -170,7 +171,7 @@ class Config:
     # One process serves one core, and one machine is one machine.
     backplane: str | None = attrs.field(default=None, validator=_url, repr=False)
     """redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE] (rediss: by TLS): servers with the same Redis are one, with the
-    same rooms, members, names and history. Needs Redis 7 or later, and pip install 'trio-vrchat[redis]'."""
+    same rooms, members, names, accounts and history. Needs Redis 7 or later, and pip install 'trio-vrchat[redis]'."""
 
     # A page from elsewhere that a browser on this network opens could otherwise use the server as its user.
     allow_origins: tuple[str, ...] = attrs.field(
@@ -326,8 +327,6 @@ class Config:
     """What the session tokens are made from, in place of the machine's entropy. For tests: they can be guessed."""
 
     def __attrs_post_init__(self) -> None:
-        if self.auth == "accounts" and self.store is None:
-            raise ConfigError("auth is accounts, so there must be a store (--store FILE) to keep them in")
         if (self.tls_cert is None) != (self.tls_key is None):
             given, missing = ("tls_cert", "tls_key") if self.tls_cert else ("tls_key", "tls_cert")
             raise ConfigError(f"{given} is given without {missing}: TLS needs both (--tls-cert and --tls-key)")

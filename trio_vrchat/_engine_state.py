@@ -11,15 +11,18 @@ from collections.abc import Callable
 from operator import attrgetter
 
 import attrs
+import msgspec
 
 from . import _backplane as backplane
 from ._backplane import (
+    ACCOUNTS_LIMIT,
     COMINGS_KEPT,
     JOIN,
     LEAVE,
     READ_ON_LIMIT,
     SAY,
     SWEEP_LIMIT,
+    Account,
     Event,
     Happening,
     Lease,
@@ -79,6 +82,7 @@ class EngineState:
         self._names: dict[str, Lease] = {}
         self._looks: dict[str, dict[str, str]] = {}
         self._rooms: dict[str, _Room] = {}
+        self._accounts: dict[str, Account] = {}
         # When a node was last heard of; 0: the memory is empty.
         self._beat = 0
         self._settled = 0
@@ -116,6 +120,18 @@ class EngineState:
                 )
             case backplane.Sweep():
                 return self._sweep(now)
+            case backplane.FindAccount(key=key):
+                return _found(self._accounts.get(key))
+            case backplane.AddAccount(account=account, beside=beside):
+                return self._add_account(account, beside)
+            case backplane.SetHash():
+                return self._set_hash(request)
+            case backplane.RemoveAccount(key=key):
+                return _found(self._accounts.pop(key, None))
+            case backplane.ListAccounts(after=after):
+                keys = sorted(key for key in self._accounts if key > after)
+                listed = tuple(self._accounts[key] for key in keys[:ACCOUNTS_LIMIT])
+                return backplane.AccountList(accounts=listed, more=len(keys) > ACCOUNTS_LIMIT)
 
     # Nodes
 
@@ -277,3 +293,28 @@ class EngineState:
             events += kept[start : start + READ_ON_LIMIT + 1]
         events.sort(key=_at)
         return backplane.Happened(events=tuple(events[:READ_ON_LIMIT]), more=len(events) > READ_ON_LIMIT)
+
+    # Accounts
+
+    def _add_account(self, account: Account, beside: tuple[str, ...]) -> Reply:
+        there = self._accounts.get(account.key)
+        if there is not None:
+            return backplane.Done() if there.hash == account.hash else backplane.Found(account=there)
+        alike = {other.key: other.name for other in self._accounts.values() if other.look == account.look}
+        if set(alike) - set(beside):
+            return backplane.Alike(users=tuple(name for _, name in sorted(alike.items())))
+        self._accounts[account.key] = account
+        return backplane.Done()
+
+    def _set_hash(self, set_hash: backplane.SetHash) -> Reply:
+        account = self._accounts.get(set_hash.key)
+        if account is None:
+            return backplane.NoAccount()
+        if set_hash.instead_of and account.hash not in (set_hash.instead_of, set_hash.hash):
+            return backplane.Changed()
+        self._accounts[set_hash.key] = msgspec.structs.replace(account, hash=set_hash.hash)
+        return backplane.Done()
+
+
+def _found(account: Account | None) -> Reply:
+    return backplane.NoAccount() if account is None else backplane.Found(account=account)

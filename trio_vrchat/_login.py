@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from ._account_book import Standing
+from ._account_rules import Standing
 from ._admission import Peer
 from ._codec import check_user_name
 from ._errors import AccessDenied, BadRequest, Conflict, InternalError, RequestError
@@ -58,7 +58,8 @@ class Login:
         """Let a user in. No checkpoint follows the change of the session.
 
         Raises AccessDenied (403: refused), Conflict (409: the name is another's, or looks like one),
-        SlowDown (429: too many failures) and Unavailable (503: whoever keeps names for several servers is away).
+        SlowDown (429: too many failures) and Unavailable (503: whoever keeps names or accounts for several servers is
+        away).
         """
         user, password, resumable = asked["user"], asked["pass"], asked.get("resume", False)
         attempt = self._failures.begin(name_key(user), peer)
@@ -83,9 +84,9 @@ class Login:
                     _log.error("authenticate must return True, False or a name, not a %s: %r is refused", kind, user)
                 attempt.failed()
                 raise AccessDenied(f"the login as {user!r} is refused")
-        standing = await self._standing_of(user) if self._standing_of is not None else None
         verifier = Verifier(password) if self._authenticate is None else None
         try:
+            standing = await self._standing_of(user) if self._standing_of is not None else None
             session, lease = await self._sessions.held_or_claimed(user, verifier, password)
         except RequestError:
             attempt.taken_back()
@@ -111,7 +112,8 @@ class Login:
     async def resume(self, token: str, link: Link) -> Session:
         """Let a session go on over this link. No checkpoint follows the change of the session.
 
-        Raises AccessDenied (403): the token is not known, or whoever logged in would not be accepted any more.
+        Raises AccessDenied (403): the token is not known, or whoever logged in would not be accepted any more; and
+        Unavailable (503): nobody knows whether they would. The token stays good then.
         """
         session = self._sessions.with_token(token)
         standing_of = self._standing_of

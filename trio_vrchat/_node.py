@@ -30,6 +30,8 @@ import msgspec
 import trio
 
 from ._backplane import (
+    AccountReply,
+    AccountRequest,
     Alike,
     Append,
     Appended,
@@ -327,6 +329,14 @@ class Node:
         if session_number != self._session_number:
             # It may have been asked again before the new session listened: what came in between is missing.
             follower.lose()
+
+    # Accounts
+
+    async def ask_for_account(self, request: AccountRequest) -> AccountReply:
+        """Have the engine do this, more than once where a session is lost meanwhile. Raises Unavailable (503)."""
+        reply = await self._ask(lambda node: request).outcome()
+        assert isinstance(reply, AccountReply)
+        return reply
 
     # Transforms
 

@@ -47,7 +47,7 @@ async def open_client(
     they are most of its work.
 
     Raises ValueError (no such URL), CannotConnect, and the RequestError of a login that was refused: AccessDenied,
-    Conflict (the name is taken), BadRequest (it is no name), SlowDown.
+    Conflict (the name is taken), BadRequest (it is no name), SlowDown, Unavailable.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.hostname:

@@ -29,6 +29,7 @@ from coredis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from ._background import open_background
 from ._backplane import (
+    ACCOUNTS_LIMIT,
     COMINGS_KEPT,
     READ_ON_LIMIT,
     SWEEP_LIMIT,
@@ -91,6 +92,7 @@ class RedisEngine:
             "comings_kept": COMINGS_KEPT,
             "read_on_limit": READ_ON_LIMIT,
             "sweep_limit": SWEEP_LIMIT,
+            "accounts_limit": ACCOUNTS_LIMIT,
         }
 
     def __str__(self) -> str:

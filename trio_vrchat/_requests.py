@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from . import _messages as messages
-from ._account_book import ADMIN
+from ._account_rules import ADMIN
 from ._admin_requests import ADMIN_REQUESTS, Desk
 from ._admission import Peer
 from ._clock import WallClock

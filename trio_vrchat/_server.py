@@ -22,7 +22,7 @@ import attrs
 import trio
 
 from ._accept import Acceptor
-from ._accounts import open_accounts
+from ._accounts import Accounts, open_accounts
 from ._addresses import (
     machine_addresses,
     open_listeners,
@@ -110,11 +110,11 @@ async def serve(
     str in place of True is the name that the rooms show. It runs within `config.login_timeout_s`; what it raises is
     500 to the client, and in the log.
 
-    `backplane` is what it shares its rooms by, in place of the Redis of `config.backplane`: a `testing.MemoryEngine`,
-    for several servers in one process.
+    `backplane` is what it shares its rooms and accounts by, in place of the Redis of `config.backplane`: a
+    `testing.MemoryEngine`, for several servers in one process.
 
-    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate or make one, StoreError if it
-    cannot use the store, RecordingError if it cannot record where it should.
+    Raises ListenError if it cannot listen, ConfigError if it cannot use the certificate or make one, or has no place
+    for accounts, or two, StoreError if it cannot use the store, RecordingError if it cannot record where it should.
     """
     await run_server(
         config or Config(),
@@ -141,7 +141,10 @@ async def run_server(
     `worker`: which of several this is; its figures and recordings say so. Where they listen its supervisor says.
     """
     context, fingerprint = _tls(config)
-    engine = backplane or _engine(config)
+    engine = backplane or (None if config.backplane is None else redis_engine(config.backplane))
+    has_accounts = config.auth == "accounts" and authenticate is None
+    _check_shelves(config, engine, has_accounts)
+    sharing = None if engine is None else _sharing(engine, config)
     async with AsyncExitStack() as files:
         store: Store | None = None
         if config.store is not None:
@@ -150,13 +153,16 @@ async def run_server(
             )
             store = await files.enter_async_context(opening)
         standing_of: Standings | None = None
-        if config.auth == "accounts" and authenticate is None:
-            assert config.store is not None
-            accounts = await files.enter_async_context(open_accounts(config.store, in_thread=in_thread()))
+        if has_accounts:
+            if sharing is not None:
+                accounts = Accounts(sharing.node.ask_for_account, in_thread())
+            else:
+                assert config.store is not None
+                accounts = await files.enter_async_context(open_accounts(config.store, in_thread=in_thread()))
             authenticate, standing_of = accounts.authenticate, accounts.standing
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, standing_of, store, engine, in_thread, worker)
+        building = _Building(config, listeners, context, authenticate, standing_of, store, sharing, in_thread, worker)
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -215,9 +221,21 @@ def own_certificate(config: Config) -> OwnTLS:
     return own_tls(folder(), names, time.time() if config.start_time is None else config.start_time)
 
 
-def _engine(config: Config) -> Engine | None:
-    if config.backplane is None:
-        return None
+def _check_shelves(config: Config, engine: Engine | None, has_accounts: bool) -> None:
+    # Here, where it is known whether there is an engine: an embedding program may bring its own.
+    if engine is not None and config.store is not None:
+        raise ConfigError(
+            f"there is a backplane, so store must be left out, not {config.store!r}: accounts and history are in the "
+            "backplane's engine"
+        )
+    if has_accounts and engine is None and config.store is None:
+        raise ConfigError(
+            "auth is accounts, so there must be a store (--store FILE) or a backplane (--backplane URL) to keep them in"
+        )
+
+
+def redis_engine(url: str) -> Engine:
+    """The Redis at this URL. Raises ConfigError where the URL is none, or what is needed for it is not installed."""
     try:
         # Needed, and perhaps installed, by nobody else.
         from ._redis_engine import RedisEngine  # noqa: PLC0415
@@ -225,13 +243,14 @@ def _engine(config: Config) -> Engine | None:
         raise ConfigError(
             f"backplane needs coredis, which cannot be used ({error}): pip install 'trio-vrchat[redis]'"
         ) from error
-    return RedisEngine(config.backplane)
+    return RedisEngine(url)
 
 
-def _sharing(engine: Engine, config: Config, dice: random.Random) -> Sharing:
+def _sharing(engine: Engine, config: Config) -> Sharing:
     # Needed by nobody else.
     from ._sharing import Sharing  # noqa: PLC0415
 
+    dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
     return Sharing(engine, config, dice)
 
 
@@ -246,7 +265,7 @@ class _Building:
         authenticate: Authenticator | None,
         standing_of: Standings | None,
         store: Store | None,
-        engine: Engine | None,
+        sharing: Sharing | None,
         in_thread: Callable[[], InThread],
         worker: int | None,
     ) -> None:
@@ -254,8 +273,7 @@ class _Building:
         self._worker = worker
         self._listeners = listeners
         self._store = store
-        dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
-        self._sharing = None if engine is None else _sharing(engine, config, dice)
+        self._sharing = sharing
         self._context = context
         self._authenticate = authenticate
         self._standing_of = standing_of

@@ -24,7 +24,7 @@ from typing import Protocol
 import attrs
 import trio
 
-from ._account_book import ADMIN, Standing
+from ._account_rules import ADMIN, Standing
 from ._admission import Peer
 from ._config import Config
 from ._directory import Directory, Entrance

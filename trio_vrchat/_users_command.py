@@ -1,25 +1,31 @@
-"""The command `users`: the accounts in the file of the store. It may be used while a server runs on that file.
+"""The command `users`: the accounts of a store's file, or of a backplane's Redis. It may be used while servers run.
+
+With Redis it is no node: each thing that it does is a short session of its own. A password is asked for between two.
 
 The command line loads this module for its help alone, so what is slow to load is loaded where it is used.
 """
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, cast
 
-from cyclopts import App, Parameter
+import attrs
+from cyclopts import App, ArgumentCollection, Group, Parameter
 
+from ._backplane import AccountReply, AccountRequest, Engine, EngineSession, Failed, LinkLost
 from ._errors import AccountError
 from ._logging import one_line
 
 if TYPE_CHECKING:
-    from ._account_book import AccountBook
+    from ._accounts import Accounts, Shelf
+
+_T = TypeVar("_T")
 
 # Far above any password, and below what fits into a login.
 _PASSWORD_LIMIT_BYTES = 1024
@@ -31,13 +37,37 @@ app = App(
 )
 
 _Name = Annotated[str, Parameter(help="The user's name. Case does not matter.")]
+
+
+def _check_one(arguments: ArgumentCollection) -> None:
+    given = [argument for argument in arguments if argument.tokens]
+    # Not their values: there may be a password in one.
+    if not given:
+        raise ValueError("neither --store nor --backplane is given: say where the accounts are, by one of them")
+    if len(given) > 1:
+        names = " and ".join(str(argument.tokens[0].keyword) for argument in given)
+        raise ValueError(f"{names} are both given: leave out where the accounts are not")
+
+
+_WHERE = Group("Where the accounts are (one of these)", validator=_check_one)
 _Store = Annotated[
-    Path,
+    Path | None,
     Parameter(
         name="--store",
+        group=_WHERE,
         env_var="TRIO_VRCHAT_STORE",
         help="The server's file of accounts and history.",
         metavar="FILE",
+    ),
+]
+_Backplane = Annotated[
+    str | None,
+    Parameter(
+        name="--backplane",
+        group=_WHERE,
+        env_var="TRIO_VRCHAT_BACKPLANE",
+        help="The Redis of servers that share their rooms: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE].",
+        metavar="URL",
     ),
 ]
 
@@ -47,44 +77,44 @@ def add(
     name: _Name,
     /,
     *,
-    store: _Store,
+    store: _Store = None,
+    backplane: _Backplane = None,
     role: Annotated[
         Literal["user", "admin"], Parameter(help="An admin may record, and see recordings again.")
     ] = "user",
 ) -> int:
     """Add an account. The file is made if it is not there."""
-    with _open(store, create=True) as book:
-        book.check_new(name)
-        book.add(name, _new_password(name), role)
+    where = _Where(store, backplane)
+    where.do(lambda accounts: accounts.check_new(name), create=True)
+    password = _new_password(name)
+    where.do(lambda accounts: accounts.add(name, password, role))
     return _say(f"added {role} {name}")
 
 
 @app.command
-def passwd(name: _Name, /, *, store: _Store) -> int:
+def passwd(name: _Name, /, *, store: _Store = None, backplane: _Backplane = None) -> int:
     """Give an account another password."""
-    with _open(store) as book:
-        spelling = book.find(name)
-        book.set_password(name, _new_password(spelling))
+    where = _Where(store, backplane)
+    spelling = where.do(lambda accounts: accounts.find(name))
+    password = _new_password(spelling)
+    where.do(lambda accounts: accounts.set_password(name, password))
     return _say(f"changed the password of {spelling}")
 
 
 @app.command
-def remove(name: _Name, /, *, store: _Store) -> int:
+def remove(name: _Name, /, *, store: _Store = None, backplane: _Backplane = None) -> int:
     """Remove an account. Whoever is logged in by it stays until the connection ends."""
-    with _open(store) as book:
-        spelling = book.remove(name)
+    spelling = _Where(store, backplane).do(lambda accounts: accounts.remove(name))
     return _say(f"removed {spelling}")
 
 
 @app.command(name="list")
-def list_(*, store: _Store) -> int:
+def list_(*, store: _Store = None, backplane: _Backplane = None) -> int:
     """List the accounts: name, role, and when each was made."""
     from rich.cells import cell_len  # noqa: PLC0415
 
-    with _open(store) as book:
-        accounts = book.accounts()
     rows = [("NAME", "ROLE", "CREATED")]
-    for account in accounts:
+    for account in _Where(store, backplane).do(lambda accounts: accounts.accounts()):
         created = datetime.fromtimestamp(account.created, UTC).astimezone()
         rows.append((one_line(account.name), account.role, f"{created:%Y-%m-%d %H:%M}"))
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
@@ -94,13 +124,58 @@ def list_(*, store: _Store) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _open(store: Path, *, create: bool = False) -> Iterator[AccountBook]:
-    from ._account_book import AccountBook  # noqa: PLC0415
-    from ._database import Database  # noqa: PLC0415
+@attrs.frozen
+class _Where:
+    """Where the accounts are: one of these is given."""
 
-    with contextlib.closing(Database(store, create=create)) as database:
-        yield AccountBook(database)
+    store: Path | None
+    backplane: str | None
+
+    def do(self, act: Callable[[Accounts], Awaitable[_T]], *, create: bool = False) -> _T:
+        """Have this done with them. `create`: the file, where there is none."""
+        import trio  # noqa: PLC0415
+
+        async def open_and_act() -> _T:
+            async with self._open(create) as accounts:
+                return await act(accounts)
+
+        return trio.run(open_and_act)
+
+    @asynccontextmanager
+    async def _open(self, create: bool) -> AsyncIterator[Accounts]:
+        from ._accounts import Accounts, open_accounts  # noqa: PLC0415
+        from ._server import redis_engine  # noqa: PLC0415
+        from ._threads import one_at_a_time  # noqa: PLC0415
+
+        if self.backplane is None:
+            assert self.store is not None
+            async with open_accounts(self.store, create=create) as accounts:
+                yield accounts
+            return
+        engine = redis_engine(self.backplane)
+        opened = False
+        try:
+            # (Nobody sends anything to this node.)
+            async with engine.session("users") as session:
+                opened = True
+                yield Accounts(_shelf(engine, session), one_at_a_time())
+        except LinkLost as error:
+            if opened:
+                raise
+            raise LinkLost(f"{error}: check the URL of the backplane, and that Redis runs") from error
+
+
+def _shelf(engine: Engine, session: EngineSession) -> Shelf:
+    async def shelf(request: AccountRequest) -> AccountReply:
+        try:
+            [reply] = await session.call([request])
+        except LinkLost as error:
+            raise LinkLost(f"{engine}: {error}; nobody knows whether it was done, but it may be done again") from error
+        if isinstance(reply, Failed):
+            raise LinkLost(f"{engine} cannot do this: {reply.why}")
+        return cast("AccountReply", reply)
+
+    return shelf
 
 
 def _new_password(name: str) -> str:

@@ -13,6 +13,9 @@
 --   members:NAME  hash    KEY -> join
 --   comings:NAME  stream  joins and leaves, the ID of each its time
 --   said:NAME     stream  what was said, likewise
+--   accounts      hash    KEY -> account
+--   account_keys  zset    KEY, each by 0: in their order
+--   account_look:LOOK  hash  KEY -> its name
 -- Published: on to:NAME what happened in a room, on node:ID what was taken from a node.
 
 local prefix, request, settings = KEYS[1], cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
@@ -62,6 +65,31 @@ local function standing(node)
 end
 
 -- Names
+
+-- The names of one look in this hash, by the order of their keys; nil where all are among those `beside`.
+local function alike_but(look, beside)
+  local allowed = {}
+  for _, other in ipairs(beside) do
+    allowed[other] = true
+  end
+  local there = call('HGETALL', look)
+  local keys, names = {}, {}
+  local all_allowed = true
+  for index = 1, #there, 2 do
+    keys[#keys + 1] = there[index]
+    names[there[index]] = there[index + 1]
+    all_allowed = all_allowed and allowed[there[index]]
+  end
+  if all_allowed then
+    return nil
+  end
+  table.sort(keys)
+  local users = {}
+  for _, other in ipairs(keys) do
+    users[#users + 1] = names[other]
+  end
+  return users
+end
 
 local function forget_name(lease)
   call('HDEL', key('names'), lease.key)
@@ -183,23 +211,8 @@ function requests.claim()
     if now < settled then
       return { is = 'settling', microseconds = settled - now }
     end
-    local beside = {}
-    for _, other in ipairs(request.beside) do
-      beside[other] = true
-    end
-    local alike = call('HGETALL', key('look', lease.look))
-    local users, keys, users_by_key = {}, {}, {}
-    local refused = false
-    for index = 1, #alike, 2 do
-      keys[#keys + 1] = alike[index]
-      users_by_key[alike[index]] = alike[index + 1]
-      refused = refused or not beside[alike[index]]
-    end
-    if refused then
-      table.sort(keys)
-      for _, other in ipairs(keys) do
-        users[#users + 1] = users_by_key[other]
-      end
+    local users = alike_but(key('look', lease.look), request.beside)
+    if users then
       return { is = 'alike', users = users }
     end
   end
@@ -354,6 +367,69 @@ function requests.sweep()
     call('HDEL', key('applied'), node)
   end
   return { is = 'swept', count = count, more = false }
+end
+
+local function account_of(name)
+  local account = call('HGET', key('accounts'), name)
+  return account and cmsgpack.unpack(account)
+end
+
+local function found(account)
+  return account and { is = 'found', account = account } or { is = 'noaccount' }
+end
+
+function requests.findaccount()
+  return found(account_of(request.key))
+end
+
+function requests.addaccount()
+  local account = request.account
+  local there = account_of(account.key)
+  if there then
+    return there.hash == account.hash and { is = 'done' } or found(there)
+  end
+  local look = key('account_look', account.look)
+  local users = alike_but(look, request.beside)
+  if users then
+    return { is = 'alike', users = users }
+  end
+  call('HSET', key('accounts'), account.key, cmsgpack.pack(account))
+  call('ZADD', key('account_keys'), 0, account.key)
+  call('HSET', look, account.key, account.name)
+  return { is = 'done' }
+end
+
+function requests.sethash()
+  local account = account_of(request.key)
+  if not account then
+    return { is = 'noaccount' }
+  end
+  if request.instead_of ~= '' and account.hash ~= request.instead_of and account.hash ~= request.hash then
+    return { is = 'changed' }
+  end
+  account.hash = request.hash
+  call('HSET', key('accounts'), account.key, cmsgpack.pack(account))
+  return { is = 'done' }
+end
+
+function requests.removeaccount()
+  local account = account_of(request.key)
+  if account then
+    call('HDEL', key('accounts'), account.key)
+    call('ZREM', key('account_keys'), account.key)
+    call('HDEL', key('account_look', account.look), account.key)
+  end
+  return found(account)
+end
+
+function requests.listaccounts()
+  local limit = settings.accounts_limit
+  local keys = call('ZRANGEBYLEX', key('account_keys'), '(' .. request.after, '+', 'LIMIT', 0, limit + 1)
+  local accounts = {}
+  for index = 1, math.min(#keys, limit) do
+    accounts[index] = account_of(keys[index])
+  end
+  return { is = 'accountlist', accounts = accounts, more = #keys > limit }
 end
 
 return cmsgpack.pack(requests[request.is]())
