@@ -64,8 +64,7 @@ class SharedRoom(Room):
     is_shared = True
 
     def __init__(self, shared: Shared, name: str, surroundings: Surroundings, predecessor: Room | None) -> None:
-        # The engine keeps the history, whatever store there is.
-        super().__init__(name, attrs.evolve(surroundings, store=None), predecessor)
+        super().__init__(name, surroundings, predecessor)
         self._shared = shared
         self._node = node = shared.node
         self.mirror = Mirror(self.presence, lambda: node.id, node.is_own)

@@ -168,6 +168,35 @@ test('a room that does not take us: we stay where we are and are told why', () =
   assert.equal(asked(), 2, 'too fast is no refusal');
 });
 
+test('a room that is out of reach: we wait for it where we are, and are told so once', () => {
+  const stand = new Stand('den');
+  stand.letIn();
+  stand.room('lobby', join('Tibi', 2));
+  const asked = () => stand.requests.filter(({ room, type }) => room === 'den' && type === 'join').length;
+  const told = () => stand.told.filter(([kind]) => kind === 'trouble').length;
+  for (let i = 1; i <= 3; i++) {
+    assert.deepEqual([asked(), told()], [i, Math.min(i - 1, 1)]);
+    stand.answer(503, { room: 'den', retry_after: 1 });
+    stand.pass(1);
+  }
+  assert.equal(stand.visit.wanted, 'den');
+  stand.room('den', join('Tibi', 3));
+  assert.equal(stand.visit.room.name, 'den');
+  // The server is another one now, without that room for a moment.
+  stand.socket.onclose({ code: 1006 });
+  stand.pass(1);
+  stand.socket.onopen();
+  stand.answer(403);
+  stand.answer(202, { user: 'Tibi' });
+  const before = asked();
+  stand.answer(503, { room: 'den', retry_after: 1 });
+  stand.pass(1);
+  assert.equal(asked(), before + 1);
+  stand.room('lobby', join('Tibi', 7));
+  stand.answer(413, { room: 'den', limit: 'members_per_room', value: 1 });
+  assert.equal(stand.visit.room.name, 'lobby', 'we always are somewhere');
+});
+
 test('a lost connection is resumed from what was seen', () => {
   const stand = new Stand();
   stand.letIn();

@@ -2,7 +2,8 @@
  * Somebody's visit: which room they want to be in, and which rooms the server has them in.
  *
  *     go(room) ─▶ join ─▶ the room's list ─▶ we are there, and leave the others
- *                   └──▶ refused ─▶ we stay where we are, and are told why
+ *                   ├──▶ refused ─▶ we stay where we are, and are told why
+ *                   └──▶ not now ─▶ we stay where we are, and ask again
  *
  * - One room is shown. The server puts us into the lobby with each login, and after a lost connection may have us in others: those are
  *   left as soon as we are where we want to be, and not before, so that we always are somewhere.
@@ -14,13 +15,15 @@
 
 import { BROWSER, Connection } from './connection.js';
 import { Room } from './room.js';
-import { whyClosed, whyNot, whyNotIn } from './words.js';
+import { outOfReach, whyClosed, whyNot, whyNotIn } from './words.js';
 
 export const LOBBY = 'lobby';
 /** As the protocol has it, in characters, not in JavaScript's halves of them. */
 export const USER_LIMIT = 32, ROOM_LIMIT = 64;
 /** More than this waiting to be sent, and a position is left out: a newer one will do. */
 const BACKLOG_BYTES = 8192;
+/** A join that is refused with one of these is asked for again: too fast, or out of reach. */
+const NOT_NOW = new Set([429, 503]);
 
 /** @typedef {'connecting' | 'in' | 'lost' | 'ended'} State */
 /**
@@ -41,6 +44,8 @@ export class Visit {
   room = null;
   /** The name of the room that we want to be in. */
   wanted;
+  /** The room that is out of reach, and we have been told so. */
+  #awaited = '';
   /** @type {Map<string, Room>} those whose list we have */
   #rooms = new Map();
   /** @type {Set<string>} those that the server has us in, as far as we know */
@@ -141,6 +146,7 @@ export class Visit {
   /** @param {Room} room */
   #arrive(room) {
     this.room = room;
+    this.#awaited = '';
     for (const name of this.#inside) {
       if (name === room.name) continue;
       this.#connection.send({ room: name, type: 'leave', data: '' });
@@ -171,20 +177,26 @@ export class Visit {
   /** @param {import('./words.js').Response} response */
   #refused(response) {
     const room = response.detail?.room;
-    if (room !== this.wanted || this.room?.name === room) {
+    const ofJoin = room === this.wanted && !this.#inside.has(room) && response.code !== 401;
+    if (!ofJoin) {
       // To a room that we have left, somebody may still have been on the way.
       if (room === this.room?.name && response.code !== 401) this.#guest.trouble(whyNot(response));
       return;
     }
-    // The join. 409: we are there after all, and its list comes unasked.
+    // 409: we are there after all, and its list comes unasked.
     if (response.code === 409) return;
-    if (response.code === 429) {
+    if (NOT_NOW.has(response.code)) {
+      if (response.code === 503 && this.#awaited !== room) {
+        this.#awaited = room;
+        this.#guest.trouble(outOfReach(room));
+      }
       this.#environment.later(() => this.go(this.wanted), Math.min(Number(response.detail?.retry_after) || 1, 60));
       return;
     }
     this.#guest.trouble(whyNot(response));
-    const back = this.room ?? this.#rooms.get(LOBBY) ?? null;
-    if (back === null || back.name === room) return;
+    const isHere = this.room !== null && this.#inside.has(this.room.name);
+    const back = isHere ? this.room : this.#rooms.get(LOBBY);
+    if (!back) return;
     this.wanted = back.name;
     this.#arrive(back);
   }

@@ -52,6 +52,11 @@ export function whyNot({ code, detail = {} }) {
   }
 }
 
+/** Where one is on the way to a room, and the server cannot let anybody in just now. @param {string} room */
+export function outOfReach(room) {
+  return `The room “${room}” is out of reach just now. You will be there as soon as it is back.`;
+}
+
 /** Why there is no connection any more, and none will be made. @param {number} closeCode */
 export function whyClosed(closeCode) {
   return closeCode === 4009
