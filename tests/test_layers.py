@@ -63,6 +63,7 @@ ON_TRIO = (
     "_threads",
     "_store",
     "_accounts",
+    "_questions",
     "_node",
     "_shared_names",
     "_shared_room",

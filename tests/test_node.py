@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.sharing_servers import ROOM, Server, harm, servers
-from trio_vrchat import Unavailable, _node
+from trio_vrchat import Unavailable, _questions
 from trio_vrchat._backplane import Alike, Event, Granted, Happening, Held, Lease
 from trio_vrchat._follower import View
 from trio_vrchat._memory_engine import MemoryEngine
@@ -355,7 +355,7 @@ async def test_a_name_may_be_given_back_while_it_is_claimed_again(autojump_clock
 async def test_what_waits_for_the_engine_has_a_limit(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_node, "_QUEUE_LIMIT", 10)
+    monkeypatch.setattr(_questions, "_QUEUE_LIMIT", 10)
     refused: list[Unavailable] = []
     async with servers(MemoryEngine(latency_s=0.05), "a") as [a]:
         await trio.sleep(1)

@@ -1,15 +1,13 @@
 """A server's place among those that share its rooms: one session with the engine after the other, and what outlives
 them.
 
-    ask ──▶ queue ──▶ asking ──▶ session.call        all that waits, in one round trip; what was lost is asked again
+    ask ──▶ questions ──▶ asking ──▶ session.call
     follow ──▶ listening ──▶ session.listen
     Follower ◀── receiving ◀── session.receive
     take_moves ──▶ moving ──▶ session.publish        one under way at a time, so that it is the newest that goes
 
-- Whoever asks never touches the session: that somebody is cancelled who waits does not end it for everybody.
-- A request waits for `_GIVE_UP_S` at most, also over the loss of a session; while the engine is away it is refused at
-  once.
-- Happenings get their numbers when they are queued, and go out in that order.
+- A request waits for seconds, also over the loss of a session (`_questions.py`); while the engine is away it is refused
+  at once.
 - A node that was swept goes on under another id. What it had sent under the old one is given up: nobody knows whether
   it happened, until it is read.
 - Names are claimed again in each session, before anything else is asked.
@@ -34,13 +32,11 @@ from ._backplane import (
     AccountRequest,
     Alike,
     Append,
-    Appended,
     Claim,
     Engine,
     EngineSession,
     Enter,
     Event,
-    Failed,
     Gone,
     Granted,
     Happened,
@@ -69,78 +65,15 @@ from ._backplane import (
 )
 from ._errors import Unavailable
 from ._follower import Follower, News, View
+from ._questions import ASKED_AT_ONCE, RETRY_AFTER_S, Appending, Asked, Make, Questions, unavailable
 
 _BEAT_S = 1.0
 # Between two attempts to find the engine: it is back within 5 s of its return, a call that hangs included.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
-# A link that was lost for a moment costs nobody a message; a client that waits for longer thinks that it was lost.
-_GIVE_UP_S = 3.0
-_RETRY_AFTER_S = 1.0
-# Each connection and each room has one or two under way. Past it the engine is too slow for this server.
-_QUEUE_LIMIT = 10_000
-# In one round trip.
-_ASKED_AT_ONCE = 200
 # A stop is not held up by an engine that does not answer.
 _RETIRE_S = 2.0
 
 _log = logging.getLogger("trio_vrchat.backplane")
-
-
-@attrs.define(eq=False)
-class _Asked:
-    """A request that waits. `make` is told this node's id."""
-
-    make: Callable[[str], Request]
-    give_up_at: float
-    # It must not have an effect under two ids.
-    once: bool = False
-    # Whether it may have had an effect already.
-    sent: bool = False
-    reply: Reply | None = None
-    error: Unavailable | None = None
-    done: trio.Event = attrs.field(factory=trio.Event)
-
-    def answer(self, reply: Reply) -> None:
-        if isinstance(reply, Failed):
-            self.fail(f"the engine cannot: {reply.why}")
-        elif isinstance(reply, Unknown):
-            self.fail("this server has stopped")
-        else:
-            self.reply = reply
-            self.done.set()
-
-    def fail(self, why: str) -> None:
-        self.error = _unavailable(why)
-        self.done.set()
-
-    async def outcome(self) -> Reply:
-        """The reply. Raises Unavailable (503), and gives up then."""
-        with trio.move_on_at(self.give_up_at):
-            await self.done.wait()
-        if not self.done.is_set():
-            self.fail(f"the engine has not answered within {_GIVE_UP_S:g} s")
-        if self.error is not None:
-            raise self.error
-        assert self.reply is not None
-        return self.reply
-
-
-def _unavailable(why: str, retry_after_s: float = _RETRY_AFTER_S) -> Unavailable:
-    return Unavailable(why, retry_after=retry_after_s)
-
-
-@attrs.frozen(eq=False)
-class Appending:
-    """Happenings on their way; the number of the first is `first`. Its events may come back before the outcome."""
-
-    first: int
-    _asked: _Asked
-
-    async def outcome(self) -> tuple[int, ...]:
-        """The numbers of those that were refused. Raises Unavailable (503): they have not happened so far, but may."""
-        reply = await self._asked.outcome()
-        assert isinstance(reply, Appended)
-        return reply.refused
 
 
 @attrs.define(eq=False)
@@ -186,9 +119,7 @@ class Node:
         self._session_number = 0
         self._connection_changed = trio.lowlevel.ParkingLot()
         self._settled_at = math.inf
-        self._queue: deque[_Asked] = deque()
-        self._queued = trio.lowlevel.ParkingLot()
-        self._numbers = 0
+        self._questions = Questions()
         self._leases: dict[str, Lease] = {}
         self._followed: dict[str, _Followed] = {}
         # Rooms to which the session listens, and those where that may have to change.
@@ -232,9 +163,7 @@ class Node:
             self.release(lease)  # it may have been granted
             raise
         if isinstance(reply, Settling):
-            raise _unavailable(
-                "the engine has just begun, and those who had names come first", reply.microseconds / 1e6
-            )
+            raise unavailable("the engine has just begun, and those who had names come first", reply.microseconds / 1e6)
         assert isinstance(reply, Granted | Held | Alike)
         if isinstance(reply, Granted):
             self._leases[lease.key] = lease
@@ -245,11 +174,7 @@ class Node:
         if self._leases.get(lease.key) is lease:
             del self._leases[lease.key]
         # No more of them than there were leases; under another id there is nothing to give back.
-        asked = _Asked(
-            lambda node: Release(node=node, key=lease.key, token=lease.token), math.inf, once=True, sent=True
-        )
-        self._queue.append(asked)
-        self._queued.unpark_all()
+        self._questions.tell(lambda node: Release(node=node, key=lease.key, token=lease.token))
 
     # Rooms
 
@@ -257,10 +182,10 @@ class Node:
         self, room: str, happenings: Sequence[Happening], *, floor: int, keep: int, members_limit: int
     ) -> Appending:
         """Let these happen, as `Append`. Does not wait. Raises Unavailable (503)."""
-        first = self._numbers + 1
-
-        def make(node: str) -> Request:
-            return Append(
+        self._check_connected()
+        return self._questions.append(
+            len(happenings),
+            lambda node, first: Append(
                 node=node,
                 room=room,
                 first=first,
@@ -268,11 +193,8 @@ class Node:
                 floor=floor,
                 keep=keep,
                 members_limit=members_limit,
-            )
-
-        asked = self._ask(make, once=True)
-        self._numbers += len(happenings)
-        return Appending(first, asked)
+            ),
+        )
 
     async def rooms(self) -> tuple[str, ...]:
         """The names of the rooms that have members anywhere. Raises Unavailable (503)."""
@@ -312,7 +234,7 @@ class Node:
             except Unavailable as error:
                 _log.debug("room %r: %s", room, error)
                 if self.connected:
-                    await trio.sleep(_RETRY_AFTER_S)
+                    await trio.sleep(RETRY_AFTER_S)
         return happened
 
     async def _catch_up(self, room: str, followed: _Followed) -> None:
@@ -346,15 +268,13 @@ class Node:
 
     # The engine
 
-    def _ask(self, make: Callable[[str], Request], *, once: bool = False) -> _Asked:
+    def _check_connected(self) -> None:
         if not self.connected:
-            raise _unavailable("the engine is away")
-        if len(self._queue) >= _QUEUE_LIMIT:
-            raise _unavailable(f"{_QUEUE_LIMIT} requests wait for the engine")
-        asked = _Asked(make, trio.current_time() + _GIVE_UP_S, once)
-        self._queue.append(asked)
-        self._queued.unpark_all()
-        return asked
+            raise unavailable("the engine is away")
+
+    def _ask(self, make: Make) -> Asked:
+        self._check_connected()
+        return self._questions.ask(make)
 
     async def run(self) -> None:
         """Be connected whenever the engine is there, until `retire` or cancelled."""
@@ -396,8 +316,8 @@ class Node:
         self._registered = True
         self._note(standing)
         leases = list(self._leases.values())
-        for start in range(0, len(leases), _ASKED_AT_ONCE):
-            some = leases[start : start + _ASKED_AT_ONCE]
+        for start in range(0, len(leases), ASKED_AT_ONCE):
+            some = leases[start : start + ASKED_AT_ONCE]
             replies = await session.call([Claim(lease=_of(lease, self.id), again=True) for lease in some])
             for lease, reply in zip(some, replies, strict=True):
                 # (It may have been released meanwhile.)
@@ -415,9 +335,7 @@ class Node:
             return LinkLost(f"the engine answers with {reply}")
         self._new_id()
         self._registered = False
-        for asked in self._queue:
-            if asked.once and asked.sent and not asked.done.is_set():
-                asked.fail("nobody knows what became of it: the engine had given this server up")
+        self._questions.give_up_sent("nobody knows what became of it: the engine had given this server up")
         return LinkLost("the engine had given this server up")
 
     def _lose_name(self, lease: Lease) -> None:
@@ -466,39 +384,17 @@ class Node:
     async def _asking(self, session: EngineSession) -> None:
         beat_at = trio.current_time() + _BEAT_S
         while True:
-            if not self._queue:
-                with trio.move_on_at(beat_at):
-                    await self._queued.park()
-            requests: list[Request] = []
+            with trio.move_on_at(beat_at):
+                await self._questions.wait()
+            beat: list[Request] = []
             if trio.current_time() >= beat_at:
                 beat_at = trio.current_time() + _BEAT_S
                 if not self._retired:
-                    requests += [Refresh(node=self.id), Sweep()]
-            batch: list[_Asked] = []
-            while self._queue and len(batch) < _ASKED_AT_ONCE:
-                asked = self._queue.popleft()
-                if not asked.done.is_set():  # else it was given up
-                    batch.append(asked)
-            sent_before = [asked.sent for asked in batch]
-            try:
-                for asked in batch:
-                    asked.sent = True
-                replies = await session.call([*requests, *(asked.make(self.id) for asked in batch)])
-            except BaseException:
-                self._queue.extendleft(reversed(batch))
-                raise
-            of_beat, replies = replies[: len(requests)], replies[len(requests) :]
-            unknown: list[_Asked] = []
-            for asked, reply, sent in zip(batch, replies, sent_before, strict=True):
-                if isinstance(reply, Unknown) and not self._retired:
-                    asked.sent = sent
-                    unknown.append(asked)
-                else:
-                    asked.answer(reply)
-            self._queue.extendleft(reversed(unknown))
-            if unknown:
+                    beat = [Refresh(node=self.id), Sweep()]
+            replies, is_known = await self._questions.ask_all(session, self.id, beat, is_last=self._retired)
+            if not is_known:
                 raise self._refused(Unknown())
-            for reply in of_beat:
+            for reply in replies:
                 if isinstance(reply, Standing):
                     self._note(reply)
                 elif not isinstance(reply, Swept):

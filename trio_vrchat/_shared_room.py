@@ -25,7 +25,8 @@ from ._frames import text_frame
 from ._members import Event, Join, Leave, Member, Resume, Say
 from ._mirror import Mirror
 from ._movements import Moved, Movement
-from ._node import Appending, Node
+from ._node import Node
+from ._questions import Appending
 from ._room import Room, Surroundings
 
 # Between two looks at whether the engine has all who are here.
