@@ -14,6 +14,8 @@ from trio.testing import MockClock
 
 from tests.sharing_servers import harm
 from trio_vrchat import Config, testing
+from trio_vrchat._backplane import Publication
+from trio_vrchat._memory_engine import _Session
 from trio_vrchat.testing import MemoryEngine, MemoryServer, RawClient
 
 # In these tests the limits of rates are in nobody's way.
@@ -272,6 +274,24 @@ async def test_an_open_client_comes_back_on_another_server(autojump_clock: MockC
         await anna.join("den")
         assert await anna.members("den") == ("Anna", "Tibi")
         assert await tibi.rooms() == {"lobby": "", "den": ""}
+
+
+async def test_who_leaves_last_is_counted_no_more(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = _Session.put
+
+    def put_late(session: _Session, publication: Publication) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(session, "_latency_s", 0.01)
+            return put(session, publication)
+
+    # What is published comes later than the answers, so that the room is closed before it hears of the leave.
+    monkeypatch.setattr(_Session, "put", put_late)
+    async with sharing(1, MemoryEngine()) as [a]:
+        tibi = await login(a, "Tibi")
+        await ask(tibi, join("den"))
+        assert a.statistics.members == 2
+        await ask(tibi, leave("den"))
+        assert a.statistics.members == 1
 
 
 # The limits

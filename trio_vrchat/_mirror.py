@@ -141,6 +141,10 @@ class Mirror:
     def lose(self) -> list[Event]:
         """The engine is away: who has left is gone."""
         self.missed, self.missed_all = 0, True
+        return self.close()
+
+    def close(self) -> list[Event]:
+        """Nothing more is heard of the engine: who has left is gone, though it has not said so."""
         left = [key for key, member in self._shown.items() if member.here and key not in self._own]
         return [event for key in left for event in self._gone(key)]
 

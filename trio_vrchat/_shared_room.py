@@ -119,9 +119,16 @@ class SharedRoom(Room):
                 self._tasks = tasks
                 tasks.start_soon(self._follow, name=f"news of room {self.name!r}")
                 await super()._take_turns()
+                await self._close()
                 tasks.cancel_scope.cancel()
         finally:
             self._shared.forget(self.name)
+
+    async def _close(self) -> None:
+        """The last leave may not have come back: the room does not wait for it, but counts and records it."""
+        before = len(self.presence.audience())
+        await self._apply(self.mirror.close())
+        self._statistics.members += len(self.presence.audience()) - before
 
     async def _follow(self) -> None:
         async with self._node.follow(self.name, self._config.history) as happened:

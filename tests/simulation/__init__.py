@@ -5,7 +5,8 @@
 Reading order: `network` (one connection, and what happens to its bytes), `log` (a room's one order of events), `model`
 (who is where, and which events may come), `people` (who is held to the protocol's promises), `crowd` (who breaks
 them), `view` (what one user has seen, beside what happened), `world` (a step: an act, then everything is checked),
-`invariants` (what is checked), `run` (a seed, from the first login to the last leave).
+`invariants` (what is checked), `run` (a seed, from the first login to the last leave), `kinds` (of what kind it is),
+`engine` (of those that share their rooms).
 
 - Everything that is random comes from one `random.Random(seed)`; trio's scheduler is seeded, too (`scheduler`). So a
   seed is a run, frame for frame, and its transcript has a hash.
