@@ -55,8 +55,8 @@ async def _simulate(seed: int, virtual_s: float | None, store: Path) -> Report:
     # Without latency all that goes by the engine and back does so at one instant, so that what the model says of a
     # server that is alone holds of this one, too, and at once.
     engine = open_engine(latency_s=0.0) if kind_of(seed) is Kind.SHARED else None
-    config = _settings(dice, store)
-    # The engine keeps what was said, as a store does.
+    # The engine keeps what was said, as a store does, and in its place.
+    config = _settings(dice, store if engine is None else None)
     stores = config.store is not None or engine is not None
     duration_s = virtual_s or dice.choice((600.0, 600.0, 1200.0, 3600.0))
     acts: deque[str] = deque(maxlen=30)
@@ -96,11 +96,11 @@ def _what_failed(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:_MESSAGE_LENGTH]
 
 
-def _settings(dice: Random, store: Path) -> Config:
+def _settings(dice: Random, store: Path | None) -> Config:
     return Config(
         seed=dice.getrandbits(32),
         # (In memory the server writes its files on the spot, without a thread.)
-        store=str(store) if dice.random() < 0.4 else None,
+        store=str(store) if dice.random() < 0.4 and store is not None else None,
         fps=dice.choice((5, 20)),
         history=dice.choice((0, 3, 50)),
         history_limit_bytes=dice.choice((3000, 256 * 1024)),
