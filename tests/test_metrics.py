@@ -64,7 +64,7 @@ def test_every_statistic_is_there() -> None:
         expected = getattr(statistics, field.name) if expected is None else expected
         assert found[names[field.name]] == expected
     now = {field for field, name in names.items() if not name.endswith("_total") and field not in histograms}
-    assert now == {"connections", "sessions", "rooms", "members", "recording"}, (
+    assert now == {"connections", "sessions", "rooms", "members", "recording", "backplane_connected"}, (
         "what the docstring says goes up and down"
     )
 

@@ -540,6 +540,15 @@ async def test_it_starts_without_an_engine(autojump_clock: MockClock) -> None:
     engine.stop()
     async with sharing(1, engine) as [a]:
         assert codes((await login(a, "Tibi")).messages()) == [503]
+        assert a.statistics.backplane_connected == 0
         engine.start()
         await trio.sleep(10)
         assert codes((await login(a, "Tibi")).messages()) == [202]
+        assert (a.statistics.backplane_connected, a.statistics.backplane_losses) == (1, 0)
+        engine.stop()
+        await trio.sleep(1)
+        assert (a.statistics.backplane_connected, a.statistics.backplane_losses) == (0, 1)
+        engine.start()
+        await trio.sleep(10)
+        assert (a.statistics.backplane_connected, a.statistics.backplane_losses) == (1, 1)
+    assert (a.statistics.backplane_connected, a.statistics.backplane_losses) == (0, 1), "a stop is no loss"

@@ -37,6 +37,7 @@ _NOW = {
     "rooms": "Open rooms, the lobby included.",
     "members": "Members over all rooms: a user in two rooms counts twice.",
     "recording": "Whether a recording is running.",
+    "backplane_connected": "Whether the engine of the backplane is found; 0 without a backplane.",
 }
 # What only goes up:
 _SINCE_THE_START = {
@@ -54,6 +55,7 @@ _SINCE_THE_START = {
     "recorded": "Messages that went into recordings.",
     "recording_lost": "Messages that did not, because the disk did not keep up.",
     "recording_failures": "Recordings that ended by themselves.",
+    "backplane_losses": "How often the engine of the backplane was lost.",
     "rate_limited": "Messages that were refused or dropped for a rate.",
 }
 

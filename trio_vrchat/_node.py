@@ -90,7 +90,7 @@ class Hooks:
     - `taken`: this lease, which was held here, is another's now.
     - `take_moves`: the newest transforms as bytes for all nodes, empty where there are none; `moves`: those of some
       node.
-    - `gone`: the engine is away; `back`: it is found again.
+    - `gone`: the engine is away; `back`: it is found again; `found`: it is found, the first time, too.
     """
 
     taken: Callable[[Lease], object] = lambda lease: None
@@ -98,6 +98,7 @@ class Hooks:
     moves: Callable[[bytes], object] = lambda data: None
     gone: Callable[[], object] = lambda: None
     back: Callable[[], object] = lambda: None
+    found: Callable[[], object] = lambda: None
 
 
 class Node:
@@ -365,6 +366,7 @@ class Node:
         if self._loss_is_said:
             _log.warning("the engine is found again")
             self._loss_is_said = False
+        self._hooks.found()
         if self._was_connected:
             self._hooks.back()
         self._was_connected = True

@@ -144,7 +144,8 @@ async def run_server(
     engine = backplane or (None if config.backplane is None else redis_engine(config.backplane))
     has_accounts = config.auth == "accounts" and authenticate is None
     _check_shelves(config, engine, has_accounts)
-    sharing = None if engine is None else _sharing(engine, config)
+    statistics = Statistics()
+    sharing = None if engine is None else _sharing(engine, config, statistics)
     async with AsyncExitStack() as files:
         store: Store | None = None
         if config.store is not None:
@@ -162,7 +163,9 @@ async def run_server(
             authenticate, standing_of = accounts.authenticate, accounts.standing
         if listeners is None:
             listeners = await open_listeners(config.host, config.port)
-        building = _Building(config, listeners, context, authenticate, standing_of, store, sharing, in_thread, worker)
+        building = _Building(
+            config, listeners, context, authenticate, standing_of, store, statistics, sharing, in_thread, worker
+        )
         if config.record is not None:
             await building.recorder.start(config.record, config.notes)
         with trio.CancelScope() as cancel_scope:
@@ -246,12 +249,12 @@ def redis_engine(url: str) -> Engine:
     return RedisEngine(url)
 
 
-def _sharing(engine: Engine, config: Config) -> Sharing:
+def _sharing(engine: Engine, config: Config, statistics: Statistics) -> Sharing:
     # Needed by nobody else.
     from ._sharing import Sharing  # noqa: PLC0415
 
     dice = random.SystemRandom() if config.seed is None else random.Random(config.seed)
-    return Sharing(engine, config, dice)
+    return Sharing(engine, config, dice, statistics)
 
 
 class _Building:
@@ -265,6 +268,7 @@ class _Building:
         authenticate: Authenticator | None,
         standing_of: Standings | None,
         store: Store | None,
+        statistics: Statistics,
         sharing: Sharing | None,
         in_thread: Callable[[], InThread],
         worker: int | None,
@@ -283,7 +287,7 @@ class _Building:
         self._clock = WallClock(trio.current_time, config.start_time, after=newest_time)
         self._observation = Observation()
         self.stands = trio.Event()
-        self.statistics = Statistics()
+        self.statistics = statistics
         self.recorder = Recorder(
             config, self._observation, self.statistics, in_thread(), self._show, self._clock.now, worker
         )

@@ -21,6 +21,7 @@ from ._node import Hooks, Node
 from ._room import Room, Surroundings
 from ._shared_names import SharedNames
 from ._shared_room import Shared, SharedRoom
+from ._statistics import Statistics
 
 # What was lost of transforms is seen again so soon.
 _KEYFRAME_S = 2.0
@@ -33,8 +34,10 @@ _log = logging.getLogger("trio_vrchat.backplane")
 class Sharing:
     """One server among others. Its `run` must run somewhere; `taken` is told of names that somebody else has now."""
 
-    def __init__(self, engine: Engine, config: Config, dice: random.Random) -> None:
+    def __init__(self, engine: Engine, config: Config, dice: random.Random, statistics: Statistics) -> None:
         self._config = config
+        self._statistics = statistics
+        self._stopping = False
         self.node = Node(
             engine,
             Hooks(
@@ -43,6 +46,7 @@ class Sharing:
                 moves=self._take_movements,
                 gone=self._lose,
                 back=self._look,
+                found=self._find,
             ),
             dice,
         )
@@ -63,6 +67,7 @@ class Sharing:
 
     async def stop(self) -> None:
         """Be gone for the other servers."""
+        self._stopping = True
         await self.node.retire()
 
     def _take_movements(self, data: bytes) -> None:
@@ -78,7 +83,12 @@ class Sharing:
     def _lose_name(self, lease: Lease) -> None:
         self.taken(lease)
 
+    def _find(self) -> None:
+        self._statistics.backplane_connected = 1
+
     def _lose(self) -> None:
+        self._statistics.backplane_connected = 0
+        self._statistics.backplane_losses += not self._stopping
         for room in self._shared.rooms.values():
             room.lose()
 

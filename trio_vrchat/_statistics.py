@@ -72,6 +72,8 @@ class Statistics:
     - `recorded`: messages that went into recordings.
     - `recording_lost`: those that did not, because the disk did not keep up.
     - `recording_failures`: recordings that ended by themselves.
+    - `backplane_connected`: whether the engine of the backplane is found now, 1 or 0.
+    - `backplane_losses`: how often it was lost.
     - `round_trips_s`: for each user now, the seconds that the answer to the last ping took.
     """
 
@@ -96,4 +98,6 @@ class Statistics:
     recorded: int = 0
     recording_lost: int = 0
     recording_failures: int = 0
+    backplane_connected: int = 0
+    backplane_losses: int = 0
     round_trips_s: dict[str, float] = attrs.field(factory=dict)
