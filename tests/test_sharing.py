@@ -462,6 +462,22 @@ async def test_the_dead_leave_within_ten_seconds(autojump_clock: MockClock) -> N
         assert [entry["user"] for entry in listed["payload"]] == ["Anna", "Tibi"]
 
 
+async def test_the_dead_leave_in_time_however_many_they_are(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_vrchat._engine_state.SWEEP_LIMIT", 2)
+    engine = MemoryEngine()
+    async with sharing(2, engine) as [a, b]:
+        tibi = await login(a, "Tibi")
+        for number in range(20):
+            await login(b, f"{number}")
+        tibi.texts()
+        engine.cut_off([session.node for session in engine._sessions][1])
+        await trio.sleep(10)
+        assert sorted(seen(tibi)) == sorted(("leave", f"{number}", "") for number in range(20))
+        assert codes((await login(a, "19", "another")).messages()) == [202]
+
+
 async def test_who_was_given_up_comes_back_and_has_seen_everything(autojump_clock: MockClock) -> None:
     engine = MemoryEngine()
     async with sharing(2, engine) as [a, b]:

@@ -455,8 +455,9 @@ class Node:
 
     async def _asking(self, session: EngineSession) -> None:
         beat_at = trio.current_time() + _BEAT_S
+        swept_all = True
         while True:
-            if not self._queue:
+            if not self._queue and swept_all:
                 with trio.move_on_at(beat_at):
                     await self._queued.park()
             requests: list[Request] = []
@@ -464,6 +465,9 @@ class Node:
                 beat_at = trio.current_time() + _BEAT_S
                 if not self._retired:
                     requests += [Refresh(node=self.id), Sweep()]
+            elif not swept_all and not self._retired:
+                requests.append(Sweep())
+            swept_all = True
             batch: list[_Asked] = []
             while self._queue and len(batch) < _ASKED_AT_ONCE:
                 asked = self._queue.popleft()
@@ -491,7 +495,9 @@ class Node:
             for reply in of_beat:
                 if isinstance(reply, Standing):
                     self._note(reply)
-                elif not isinstance(reply, Swept):
+                elif isinstance(reply, Swept):
+                    swept_all = not reply.more
+                else:
                     raise self._refused(reply)
 
     async def _listening(self, session: EngineSession) -> None:
