@@ -77,6 +77,8 @@ class Sharing:
 
     def _lose_name(self, lease: Lease) -> None:
         self.taken(lease)
+        for room in self._shared.rooms.values():
+            room.mirror.lose_name(lease.key)
 
     def _lose(self) -> None:
         for room in self._shared.rooms.values():
