@@ -462,6 +462,22 @@ async def test_the_dead_leave_within_ten_seconds(autojump_clock: MockClock) -> N
         assert [entry["user"] for entry in listed["payload"]] == ["Anna", "Tibi"]
 
 
+async def test_the_dead_leave_in_time_however_many_they_are(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trio_vrchat._engine_state.SWEEP_LIMIT", 2)
+    engine = MemoryEngine()
+    async with sharing(2, engine) as [a, b]:
+        tibi = await login(a, "Tibi")
+        for number in range(20):
+            await login(b, f"{number}")
+        tibi.texts()
+        engine.cut_off([session.node for session in engine._sessions][1])
+        await trio.sleep(10)
+        assert sorted(seen(tibi)) == sorted(("leave", f"{number}", "") for number in range(20))
+        assert codes((await login(a, "19", "another")).messages()) == [202]
+
+
 async def test_who_was_given_up_comes_back_and_has_seen_everything(autojump_clock: MockClock) -> None:
     engine = MemoryEngine()
     async with sharing(2, engine) as [a, b]:
@@ -481,6 +497,26 @@ async def test_who_was_given_up_comes_back_and_has_seen_everything(autojump_cloc
         assert sorted(heard[:2]) == [("leave", "Anna", ""), ("leave", "Bea", "")]
         assert sorted(heard[3:5]) == [("join", "Anna", ""), ("join", "Bea", "")]
         assert heard[5:] == [("msg", "Anna", "y")]
+
+
+async def test_who_has_come_over_is_not_put_out_by_a_server_that_comes_back(autojump_clock: MockClock) -> None:
+    engine = MemoryEngine()
+    async with sharing(2, engine) as [a, b]:
+        anna = await login(a, "Anna")
+        before = await login(b, "Tibi")
+        node = [session.node for session in engine._sessions][1]
+        engine.cut_off(node)
+        await trio.sleep(10)
+        tibi = await login(a, "Tibi")
+        anna.texts()
+        # It was given up, and has not heard that the name is another's.
+        engine.let_in(node)
+        await trio.sleep(5)
+        before.texts()
+        assert before.close_code == 4009
+        assert seen(anna) == [], "nobody sees anything of it"
+        await ask(tibi, say("x"))
+        assert seen(anna) == [("msg", "Tibi", "x")]
 
 
 async def test_a_stop_is_seen_at_once(autojump_clock: MockClock) -> None:

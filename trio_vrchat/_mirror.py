@@ -69,6 +69,8 @@ class Mirror:
         self._own: dict[str, Join] = {}
         # Those of them of whom the engine is being told.
         self._under_way: set[str] = set()
+        # Those whose names are other servers' by now.
+        self._nameless: set[str] = set()
         # How many of those who are shown are on other nodes.
         self.strangers = 0
         # Whether a node has come in that knows nobody's transform.
@@ -83,6 +85,7 @@ class Mirror:
         """A member of this node wants to be in the room."""
         key = name_key(join.member.name)
         self._own[key] = join
+        self._nameless.discard(key)
         return self._joining(key)
 
     def _joining(self, key: str) -> Happening:
@@ -95,7 +98,7 @@ class Mirror:
         join = self._own.get(key)
         if join is None or join.member is not member:
             return None
-        del self._own[key]
+        self._disown(key)
         return Happening(LEAVE, key, member.name)
 
     def say(self, say: Say) -> Happening | None:
@@ -107,6 +110,15 @@ class Mirror:
         body = b'"type":%b,"data":%b' % (encode(say.type), say.data)
         return Happening(SAY, key, say.member.name, body.decode())
 
+    def lose_name(self, key: str) -> None:
+        """Whoever has the name is on another server, and is not to be put out there by a join from here."""
+        if key in self._own:
+            self._nameless.add(key)
+
+    def _disown(self, key: str) -> None:
+        del self._own[key]
+        self._nameless.discard(key)
+
     def own(self, key: str) -> Member | None:
         """The member of this node that is in the room, or on the way into it."""
         join = self._own.get(key)
@@ -115,7 +127,8 @@ class Mirror:
     def missing(self) -> list[Happening]:
         """The joins of own members whom the engine does not have here."""
         node = self._node_id()
-        absent = [key for key in self._own if key not in self._under_way and self._there.get(key) != node]
+        settled = self._own.keys() - self._under_way - self._nameless
+        absent = [key for key in self._own if key in settled and self._there.get(key) != node]
         return [self._joining(key) for key in absent]
 
     def answered(self, happening: Happening) -> None:
@@ -128,7 +141,7 @@ class Mirror:
         join = self._own.get(key)
         if join is None or join.member is not member:
             return []
-        del self._own[key]
+        self._disown(key)
         join.settled(error)
         return self._gone(key)
 
@@ -208,7 +221,7 @@ class Mirror:
         if join is not None and key not in self._under_way:
             # Who joins has the name, everywhere: that the member here has lost it is told elsewhere. (One whose join is
             # still under way comes after this one.)
-            del self._own[key]
+            self._disown(key)
         return Member(event.user, _NOWHERE, here=False)
 
     def _show(self, key: str, member: Member, at: int) -> Event:

@@ -385,21 +385,29 @@ class Node:
 
     async def _asking(self, session: EngineSession) -> None:
         beat_at = trio.current_time() + _BEAT_S
+        swept_all = True
         while True:
-            with trio.move_on_at(beat_at):
-                await self._questions.wait()
+            if swept_all:
+                with trio.move_on_at(beat_at):
+                    await self._questions.wait()
             beat: list[Request] = []
             if trio.current_time() >= beat_at:
                 beat_at = trio.current_time() + _BEAT_S
-                if not self._retired:
-                    beat = [Refresh(node=self.id), Sweep()]
+                beat = [Refresh(node=self.id), Sweep()]
+            elif not swept_all:
+                beat = [Sweep()]
+            if self._retired:
+                beat = []
+            swept_all = True
             replies, is_known = await self._questions.ask_all(session, self.id, beat, is_last=self._retired)
             if not is_known:
                 raise self._refused(Unknown())
             for reply in replies:
                 if isinstance(reply, Standing):
                     self._note(reply)
-                elif not isinstance(reply, Swept):
+                elif isinstance(reply, Swept):
+                    swept_all = not reply.more
+                else:
                     raise self._refused(reply)
 
     async def _listening(self, session: EngineSession) -> None:

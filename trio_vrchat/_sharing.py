@@ -82,6 +82,8 @@ class Sharing:
 
     def _lose_name(self, lease: Lease) -> None:
         self.taken(lease)
+        for room in self._shared.rooms.values():
+            room.mirror.lose_name(lease.key)
 
     def _find(self) -> None:
         self._statistics.backplane_connected = 1
