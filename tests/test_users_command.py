@@ -26,7 +26,12 @@ from .accounts import account, add_accounts, with_accounts_of
 from .program import DEADLINE_S, environment
 from .redis_server import RedisServer, needs_redis, running_redis
 
-ON_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+# With Ctrl+C as somebody at a terminal has it: whoever was started in the background of a shell ignores it.
+ON_A_TERMINAL = """
+import os, pty, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
+"""
 SECRET_URL = "redis://:secret@127.0.0.1:1"
 COMMAND = (sys.executable, "-m", "trio_vrchat", "users")
 
