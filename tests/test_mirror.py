@@ -130,6 +130,22 @@ def test_a_node_with_a_new_id_tells_of_all_who_are_here(node: Node) -> None:
     assert node.mirror.missing() == []
 
 
+def test_what_came_before_a_join_is_no_reason_to_lose_who_has_joined(node: Node) -> None:
+    """The engine's answer may be faster than what the node has to catch up with."""
+    node.see(leave(30, "Tibi", HERE))
+    [happening] = node.mirror.missing()
+    node.mirror.told(happening)
+    assert node.see(join(35, "Tibi"), leave(36, "Tibi"), join(40, "Tibi", HERE)) == []
+    assert node.members() == [("Anna", False), ("Tibi", True)]
+    assert node.mirror.missing() == []
+    # What was told, and is not in a view, was lost with the engine's memory.
+    node.see(leave(50, "Tibi", HERE))
+    [happening] = node.mirror.missing()
+    node.mirror.told(happening)
+    node.see(view(60, join(5, "Anna")))
+    assert node.mirror.missing() == [happening]
+
+
 def test_who_left_while_the_engine_was_away_leaves_once(node: Node) -> None:
     [member] = node.presence.audience()
     assert node.mirror.leave(member) is not None

@@ -67,8 +67,9 @@ class Mirror:
         self._there: dict[str, str] = {}
         self._shown: dict[str, Member] = {}
         self._own: dict[str, Join] = {}
-        # Those of them of whom the engine is being told.
+        # Those of them of whom the engine is told, until that is seen here; and of whom it has answered that it is so.
         self._under_way: set[str] = set()
+        self._told: set[str] = set()
         # Those whose names are other servers' by now.
         self._nameless: set[str] = set()
         # How many of those who are shown are on other nodes.
@@ -90,6 +91,7 @@ class Mirror:
 
     def _joining(self, key: str) -> Happening:
         self._under_way.add(key)
+        self._told.discard(key)
         return Happening(JOIN, key, self._own[key].member.name)
 
     def leave(self, member: Member) -> Happening | None:
@@ -131,9 +133,16 @@ class Mirror:
         absent = [key for key in self._own if key in settled and self._there.get(key) != node]
         return [self._joining(key) for key in absent]
 
+    def told(self, happening: Happening) -> None:
+        """The engine has let a join happen: it will be seen, if need be in a view. What comes before it may come
+        later than this."""
+        if happening.key in self._under_way:
+            self._told.add(happening.key)
+
     def answered(self, happening: Happening) -> None:
-        """The engine has answered to a join, or will not."""
+        """The engine has refused a join, or will not answer to it."""
         self._under_way.discard(happening.key)
+        self._told.discard(happening.key)
 
     def refuse(self, member: Member, error: RequestError) -> list[Event]:
         """The engine has refused an own member's join: it is not in the room."""
@@ -199,6 +208,9 @@ class Mirror:
         shown = self._shown.get(key)
         if shown is None:
             return [self._show(key, member, event.at)]
+        join = self._own.get(key)
+        if join is not None and join.member is shown and shown is not member and key in self._under_way:
+            return []  # whoever is here comes after it
         is_same = node_before is not None and shown.name == member.name
         if shown is member or (is_same and not shown.here and not member.here):
             shown.show_since(self._time(event.at))
@@ -215,8 +227,10 @@ class Mirror:
         """Whoever has joined: an own member, or one who stands for somebody at another node."""
         key = event.key
         join = self._own.get(key)
-        if join is not None and self._is_own(event):
+        if self._is_own(event):
             self._under_way.discard(key)
+            self._told.discard(key)
+        if join is not None and self._is_own(event):
             return join.member
         if join is not None and key not in self._under_way:
             # Who joins has the name, everywhere: that the member here has lost it is told elsewhere. (One whose join is
@@ -264,6 +278,7 @@ class Mirror:
         new = [event for event in snapshot.history if event.at > self.last]
         there = {join.key: join.node for join in snapshot.members}
         events: list[Event] = []
+        told, self._told = self._told, set()
         if not self._viewed:
             self._viewed = True
             entries = [_entry(event, event.at / 1e6) for event in new]
@@ -285,6 +300,7 @@ class Mirror:
             elif self._there.get(event.key) != event.node or event.key not in self._shown:
                 events += self._come(event)
         self.last = max(self.last, snapshot.last)
+        self._under_way -= told
         return events
 
 

@@ -208,10 +208,12 @@ class SharedRoom(Room):
         """The engine has answered: all has happened but for what it has refused. Returns what that changes here."""
         events: list[Event] = []
         for number, (happening, event) in enumerate(asked, first):
+            if number not in refused:
+                if happening.kind == JOIN:
+                    self.mirror.told(happening)
+                continue
             if happening.kind == JOIN:
                 self.mirror.answered(happening)
-            if number not in refused:
-                continue
             if isinstance(event, Say):
                 # It is not there, as far as the engine knows, but will be in a moment; or its name is lost.
                 self._answer(event.member, Unavailable("not in the room yet", retry_after=_RETRY_S))
