@@ -355,6 +355,27 @@ async def test_without_the_engine_those_who_are_here_go_on_seeing_each_other(aut
             assert client.close_code in (None, 4009)
 
 
+async def test_a_join_that_the_engine_has_taken_and_not_shown(autojump_clock: MockClock) -> None:
+    engine = MemoryEngine(latency_s=0.1)
+    async with sharing(2, engine) as [a, b]:
+        tibi, anna = await login(a, "Tibi"), await login(b, "Anna")
+        await trio.sleep(2)
+        for client in (tibi, anna):
+            client.texts()
+        tibi.send(join("den"))
+        # Its answer is there, and the room, which is just open, waits for what was before.
+        await trio.sleep(0.25)
+        engine.hang()
+        await trio.sleep(5)
+        assert codes(tibi.messages()) == [503]
+        assert codes(await ask(tibi, say("x", "den"))) == [401]
+        engine.resume()
+        await trio.sleep(10)
+        anna.send(join("den"))
+        await trio.sleep(1)
+        assert seen(anna, "den") == [("join", "Anna", "")], "and nobody else is there"
+
+
 async def test_who_was_cut_off_is_told_what_was_missed(autojump_clock: MockClock) -> None:
     engine = MemoryEngine()
     async with sharing(2, engine) as [a, b]:

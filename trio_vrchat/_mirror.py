@@ -139,6 +139,10 @@ class Mirror:
         if happening.key in self._under_way:
             self._told.add(happening.key)
 
+    def unseen(self) -> list[Member]:
+        """Own members of whom the engine has been told, and who are not shown yet."""
+        return [self._own[key].member for key in sorted(self._told) if key in self._own and key not in self._shown]
+
     def answered(self, happening: Happening) -> None:
         """The engine has refused a join, or will not answer to it."""
         self._under_way.discard(happening.key)

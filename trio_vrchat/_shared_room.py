@@ -25,6 +25,7 @@ from ._frames import text_frame
 from ._members import Event, Join, Leave, Member, Resume, Say
 from ._mirror import Mirror
 from ._movements import Moved, Movement
+from ._names import name_key
 from ._node import Node
 from ._questions import Appending
 from ._room import Room, Surroundings
@@ -226,6 +227,17 @@ class SharedRoom(Room):
                 elif (member := self.mirror.own(happening.key)) is not None:
                     self._answer(member, error)
                     events += self.mirror.refuse(member, error)
+        if not self._node.connected:
+            events += self._give_up_unseen()
+        return events
+
+    def _give_up_unseen(self) -> list[Event]:
+        """Nobody knows when the engine is back to show what has happened: who waits to see a join waits no longer."""
+        events: list[Event] = []
+        for member in self.mirror.unseen():
+            key = name_key(member.name)
+            self._shared.leaving[self.name, key] = Happening(LEAVE, key, member.name)
+            events += self.mirror.refuse(member, Unavailable("the engine is away", retry_after=_RETRY_S))
         return events
 
     def _fail(self, asked: list[_Asked], error: RequestError, *, may_happen: bool) -> list[Event]:
@@ -263,7 +275,7 @@ class SharedRoom(Room):
             events: list[Event] = []
             for what in news:
                 if what == "gone":
-                    events += self.mirror.lose()
+                    events += self.mirror.lose() + self._give_up_unseen()
                 elif not isinstance(what, CaughtUp):
                     self._may_miss = self._may_miss or isinstance(what, View) or what.kind == LEAVE
                     events += self.mirror.see(what)
