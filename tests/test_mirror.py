@@ -130,6 +130,16 @@ def test_a_node_with_a_new_id_tells_of_all_who_are_here(node: Node) -> None:
     assert node.mirror.missing() == []
 
 
+def test_who_leaves_before_the_engine_has_been_told_again_is_gone(node: Node) -> None:
+    node.see(leave(30, "Tibi", HERE))
+    node.mirror.lose_name("tibi")
+    assert node.mirror.missing() == []
+    [member] = node.presence.audience()
+    assert node.mirror.leave(member) is None
+    assert node.apply(node.mirror.part(member)) == [("leave", "Tibi", 21)]
+    assert node.members() == [("Anna", False)]
+
+
 def test_what_came_before_a_join_is_no_reason_to_lose_who_has_joined(node: Node) -> None:
     """The engine's answer may be faster than what the node has to catch up with."""
     node.see(leave(30, "Tibi", HERE))

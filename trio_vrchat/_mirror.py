@@ -95,13 +95,21 @@ class Mirror:
         return Happening(JOIN, key, self._own[key].member.name)
 
     def leave(self, member: Member) -> Happening | None:
-        """It leaves; None where it is another node's by now."""
+        """It leaves; None where the engine does not have it here, so that nothing comes back: then `part` is all."""
         key = name_key(member.name)
         join = self._own.get(key)
         if join is None or join.member is not member:
             return None
+        is_known = key in self._under_way or self._there.get(key) == self._node_id()
         self._disown(key)
+        if not is_known:
+            return None
         return Happening(LEAVE, key, member.name)
+
+    def part(self, member: Member) -> list[Event]:
+        """Whoever has left without a happening is gone."""
+        key = name_key(member.name)
+        return self._gone(key) if self._shown.get(key) is member else []
 
     def say(self, say: Say) -> Happening | None:
         """It says something; None where it is another node's by now."""

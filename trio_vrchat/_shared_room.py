@@ -155,6 +155,7 @@ class SharedRoom(Room):
                     if (happening := self.mirror.leave(member)) is not None:
                         asked.append((happening, event))
                     else:
+                        here += self.mirror.part(member)
                         event.settled()
                 case Say():
                     if (happening := self.mirror.say(event)) is not None:
