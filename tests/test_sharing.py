@@ -376,6 +376,20 @@ async def test_a_join_that_the_engine_has_taken_and_not_shown(autojump_clock: Mo
         assert seen(anna, "den") == [("join", "Anna", "")], "and nobody else is there"
 
 
+async def test_that_the_engine_is_back_is_said_once(autojump_clock: MockClock) -> None:
+    engine = MemoryEngine(latency_s=0.1)
+    async with sharing(1, engine) as [a]:
+        tibi = await login(a, "Tibi", notices=True)
+        await trio.sleep(2)
+        tibi.send(join("den"))
+        # The room waits for what was before, and asks for it again.
+        await trio.sleep(0.25)
+        engine.cut()
+        await trio.sleep(5)
+        messages = [message for message in tibi.messages() if message.get("room") == "den"]
+        assert [message["notice"]["engine"] for message in messages if "notice" in message].count("back") <= 1
+
+
 async def test_who_was_cut_off_is_told_what_was_missed(autojump_clock: MockClock) -> None:
     engine = MemoryEngine()
     async with sharing(2, engine) as [a, b]:

@@ -241,17 +241,19 @@ class Node:
     async def _catch_up(self, room: str, followed: _Followed) -> None:
         follower = followed.follower
         after, session_number = follower.last, self._session_number
+        request: Request = (
+            Enter(room=room, history=followed.history) if after is None else ReadOn(room=room, after=after)
+        )
+        reply = await self._ask(lambda node: request).outcome()
+        if session_number != self._session_number:
+            # It may have been asked again before the new session listened: what came in between would be missing.
+            return
         if after is None:
-            reply = await self._ask(lambda node: Enter(room=room, history=followed.history)).outcome()
             assert isinstance(reply, Snapshot)
             follower.view(View(reply, trio.current_time() >= self._settled_at))
         else:
-            reply = await self._ask(lambda node: ReadOn(room=room, after=after)).outcome()
             assert isinstance(reply, Happened | Gone)
             follower.read_on(reply)
-        if session_number != self._session_number:
-            # It may have been asked again before the new session listened: what came in between is missing.
-            follower.lose()
 
     # Accounts
 
