@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation import invariants
+from tests.simulation.kinds import Kind, kind_of
 from tests.simulation.run import SimulationError, simulate
 
 ROOT = Path(__file__).parent.parent
@@ -24,9 +25,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_a_seed_keeps_every_promise(seed: int) -> None:
     report = simulate(seed)
-    assert report.virtual_s >= 600
+    assert report.virtual_s >= 300
     assert report.acts > 100
     assert report.lines > 1000, "somebody has listened"
+
+
+def test_a_few_seeds_are_of_all_kinds() -> None:
+    assert {kind_of(seed) for seed in range(3)} == set(Kind)
 
 
 def test_a_seed_is_the_same_in_every_process() -> None:

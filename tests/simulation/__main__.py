@@ -1,4 +1,4 @@
-"""Run seeds, until the time is over or one fails.
+"""Run seeds, until the time is over or one fails. They are of three kinds, by turns (`kinds`).
 
 python -m tests.simulation --minutes 10     as many seeds as ten minutes hold, on two processes
 python -m tests.simulation --seeds 200      so many

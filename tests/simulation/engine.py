@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+import msgspec
 import trio
 
 from trio_vrchat import testing
+from trio_vrchat._backplane import SAY, Publication, RoomEvents
 from trio_vrchat.testing import MemoryEngine
+
+
+class SpiedEngine(MemoryEngine):
+    """An engine that remembers, by room and what it was, when something was said, though it lose its memory."""
+
+    def __init__(self, *, latency_s: float) -> None:
+        super().__init__(latency_s=latency_s, clock=_microseconds)
+        self.said: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+
+    def _to_room(self, room: str, publication: Publication) -> None:
+        super()._to_room(room, publication)
+        assert isinstance(publication, RoomEvents)
+        for event in publication.events:
+            if event.kind == SAY:
+                data = str(msgspec.json.decode("{" + event.body + "}")["data"])
+                assert data not in self.said[room], f"{event.user} has said {data} in {room} twice"
+                self.said[room][data] = (event.user, event.at)
 
 
 def open_engine(*, latency_s: float) -> MemoryEngine:

@@ -6,10 +6,13 @@ import enum
 
 
 class Kind(enum.Enum):
-    """PLAIN: one server, alone. SHARED: one server, whose rooms and names are kept by an engine."""
+    """PLAIN: one server, alone. SHARED: one server, whose rooms and names are kept by an engine. SEVERAL: several of
+    those, and harm to the engine.
+    """
 
     PLAIN = "plain"
     SHARED = "shared"
+    SEVERAL = "several"
 
 
 _KINDS = tuple(Kind)
