@@ -1081,7 +1081,9 @@ def test_an_own_server_is_found_by_its_url_and_ended_by_sigint(monkeypatch: pyte
     serve_with(
         monkeypatch,
         f"""
-import pathlib, time
+import pathlib, signal, time
+# (As a server of ours has it, also where the tests run in the background of a shell, which ignores it.)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print("hello")
     print("at ws://127.0.0.1:4711/ now")
