@@ -103,5 +103,16 @@ class Ledger:
         times = [at / 1e6 - testing.START_TIME for _, at in self.engine.said[stay.room].values()]
         return any(
             start <= time <= end and sum(start <= each <= end for each in times) > self.kept
-            for start, end in stay.host.gaps
+            for start, end in _merged(stay.host.gaps)
         )
+
+
+def _merged(gaps: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those that overlap as one: in between the server was not there for long enough to learn of anything."""
+    merged: list[tuple[float, float]] = []
+    for start, end in sorted(gaps):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
