@@ -234,11 +234,10 @@ class Visitor:
     def forget_acts(self) -> None:
         """What all have known for some time; a server that has not the engine may still come back with it."""
         now = trio.current_time()
-        self.acts = {
-            host: at
-            for host, at in self.acts.items()
-            if (host.runs and not host.is_well) or now < host.settles_at(at) + RECOVERED_S
-        }
+        if any(host.runs and not host.is_well for host in self.acts):
+            # Nor does that one know of the others: the lease of one that has died since may be the newer one.
+            return
+        self.acts = {host: at for host, at in self.acts.items() if now < host.settles_at(at) + RECOVERED_S}
 
     @property
     def in_doubt(self) -> bool:
