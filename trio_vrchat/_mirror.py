@@ -67,9 +67,8 @@ class Mirror:
         self._there: dict[str, str] = {}
         self._shown: dict[str, Member] = {}
         self._own: dict[str, Join] = {}
-        # Those of them of whom the engine is told, until that is seen here; and of whom it has answered that it is so.
-        self._under_way: set[str] = set()
-        self._told: set[str] = set()
+        # Those of them of whom the engine is told, until that is seen here: whether it has answered that it is so.
+        self._under_way: dict[str, bool] = {}
         # Those whose names are other servers' by now.
         self._nameless: set[str] = set()
         # How many of those who are shown are on other nodes.
@@ -90,8 +89,7 @@ class Mirror:
         return self._joining(key)
 
     def _joining(self, key: str) -> Happening:
-        self._under_way.add(key)
-        self._told.discard(key)
+        self._under_way[key] = False
         return Happening(JOIN, key, self._own[key].member.name)
 
     def leave(self, member: Member) -> Happening | None:
@@ -137,7 +135,7 @@ class Mirror:
     def missing(self) -> list[Happening]:
         """The joins of own members whom the engine does not have here."""
         node = self._node_id()
-        settled = self._own.keys() - self._under_way - self._nameless
+        settled = self._own.keys() - self._under_way.keys() - self._nameless
         absent = [key for key in self._own if key in settled and self._there.get(key) != node]
         return [self._joining(key) for key in absent]
 
@@ -145,16 +143,19 @@ class Mirror:
         """The engine has let a join happen: it will be seen, if need be in a view. What comes before it may come
         later than this."""
         if happening.key in self._under_way:
-            self._told.add(happening.key)
+            self._under_way[happening.key] = True
 
     def unseen(self) -> list[Member]:
         """Own members of whom the engine has been told, and who are not shown yet."""
-        return [self._own[key].member for key in sorted(self._told) if key in self._own and key not in self._shown]
+        keys = [key for key in self._told() if key in self._own and key not in self._shown]
+        return [self._own[key].member for key in sorted(keys)]
+
+    def _told(self) -> list[str]:
+        return [key for key, is_answered in self._under_way.items() if is_answered]
 
     def answered(self, happening: Happening) -> None:
         """The engine has refused a join, or will not answer to it."""
-        self._under_way.discard(happening.key)
-        self._told.discard(happening.key)
+        self._under_way.pop(happening.key, None)
 
     def refuse(self, member: Member, error: RequestError) -> list[Event]:
         """The engine has refused an own member's join: it is not in the room."""
@@ -240,11 +241,10 @@ class Mirror:
         key = event.key
         join = self._own.get(key)
         if self._is_own(event):
-            self._under_way.discard(key)
-            self._told.discard(key)
-        if join is not None and self._is_own(event):
-            return join.member
-        if join is not None and key not in self._under_way:
+            self._under_way.pop(key, None)
+            if join is not None:
+                return join.member
+        elif join is not None and key not in self._under_way:
             # Who joins has the name, everywhere: that the member here has lost it is told elsewhere. (One whose join is
             # still under way comes after this one.)
             self._disown(key)
@@ -290,7 +290,7 @@ class Mirror:
         new = [event for event in snapshot.history if event.at > self.last]
         there = {join.key: join.node for join in snapshot.members}
         events: list[Event] = []
-        told, self._told = self._told, set()
+        told = self._told()
         if not self._viewed:
             self._viewed = True
             entries = [_entry(event, event.at / 1e6) for event in new]
@@ -312,7 +312,8 @@ class Mirror:
             elif self._there.get(event.key) != event.node or event.key not in self._shown:
                 events += self._come(event)
         self.last = max(self.last, snapshot.last)
-        self._under_way -= told
+        for key in told:
+            self._under_way.pop(key, None)
         return events
 
 
